@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from xcnn.errors import FileFormatError
-from xcnn.files import open_file, parse_json, read_json, reading, replacing, write_atomically
+from xcnn.files import (
+    move_into_place,
+    open_file,
+    parse_json,
+    read_json,
+    reading,
+    replacing,
+    write_atomically,
+)
+from xcnn.training import folder
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs: permissions of POSIX")
 
@@ -56,6 +65,26 @@ def test_a_write_protected_file_is_refused(tmp_path, monkeypatch):
     assert caught.value.filename == str(path)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["f"]
+
+
+@POSIX
+def test_a_pipe_is_not_replaced(tmp_path):
+    """Nor is a device, also not through a link or in a run folder."""
+    pipe, link, new = (tmp_path / name for name in ("pipe", "link", "new"))
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    new.write_bytes(b"1")
+    for path in (pipe, link):
+        for write in (lambda path: write_atomically(path, b"1"), lambda p: move_into_place(new, p)):
+            with pytest.raises(OSError, match="not a regular file") as caught:
+                write(path)
+            assert caught.value.filename == str(path)
+    with pytest.raises(OSError, match="not a regular file"):
+        folder.commit(tmp_path, {"new": [b"2"], "pipe": [b"2"]})
+    assert stat.S_ISFIFO(os.lstat(pipe).st_mode)
+    assert link.is_symlink()
+    assert new.read_bytes() == b"1"
+    assert sorted(os.listdir(tmp_path)) == ["link", "new", "pipe"]
 
 
 @POSIX

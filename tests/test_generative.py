@@ -13,6 +13,7 @@ import xcnn.functional as F
 from xcnn import callbacks, cli, metrics, models, nn, optim, random, tasks
 from xcnn.data import ArrayDataset, DataLoader, DataSplits
 from xcnn.errors import ArgumentError, DataError
+from xcnn.testing import gradcheck
 
 from .conftest import assert_matches, normal
 
@@ -82,15 +83,23 @@ def test_noise_is_drawn_anew_in_training_and_fixed_in_evaluation():
     assert (strong.min(), strong.max()) == (0, 1)
 
 
+def of_size(n):
+    x = xcnn.data.ArrayDataset(np.zeros((4, 3, n, n), np.uint8), np.zeros(4, int))
+    return xcnn.data.DataSplits("own", x, x, [], (0.5,), (0.2,), "images", "", (3, n, n))
+
+
 @pytest.mark.parametrize(
     ("call", "text"),
     [
         (lambda: tasks.Autoencoder().transform("flip,mixup"), "autoencoder has no labels to mix"),
         (lambda: tasks.Denoising(noise=-1), "noise=-1"),
-        (lambda: tasks.VAE(beta=-1).create_loss(), "beta=-1"),
-        (lambda: tasks.GAN(smoothing=2).create_loss(), "smoothing=2"),
+        (lambda: tasks.VAE(beta=-1), "beta=-1"),
+        (lambda: tasks.VAE(beta=float("inf")), "beta=inf"),
+        (lambda: tasks.GAN(smoothing=2), "smoothing=2"),
         (lambda: tasks.VAE(code=3), "vae has no option 'code': it has latent, beta"),
         (lambda: tasks.GAN(input_shape=(1, 6, 8)).create_model("dcgan"), "divisible by 4"),
+        (lambda: tasks.VAE.of_data(of_size(50)), r"own has 3×50×50 .* by 4; pass --image-size 48"),
+        (lambda: tasks.GAN.of_data(of_size(2)), r"at least 4×4 pixels.*; pass --image-size 4$"),
         (lambda: tasks.VAE().create_loss()(xcnn.zeros(1), 0), "cannot be evaluated"),
         (lambda: random.seeded(-1).__enter__(), "seed=-1"),
     ],
@@ -142,6 +151,8 @@ def test_elbo(squared, backend):
             metric.update({k: v[part] for k, v in output.items()}, target[part])
         assert metric.compute() == pytest.approx(expected / 3)
     assert_matches(loss.prediction(output), 1 / (1 + np.exp(-logits)))
+    arrays = [value.data for value in output.values()]
+    assert gradcheck(lambda *v: loss(dict(zip(output, v, strict=True)), target), *arrays) < 1e-6
 
 
 # -- networks ------------------------------------------------------------------------------
@@ -377,6 +388,36 @@ def test_exported_networks_in_onnxruntime(name, tmp_path):
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(ArgumentError, match="no post-processing"):
         task.exported(trainer.model, postprocess=True)
+
+
+def test_a_grid():
+    pictures = np.arange(1, 8, dtype=np.uint8).reshape(7, 1, 1, 1).repeat(3, 2)
+    found = tasks.generative.grid(pictures)
+    assert found.shape == (1, 15, 9)
+    np.testing.assert_array_equal(found[0, 2::5, 2::3], [[1, 2, 3], [4, 5, 6], [7, 128, 128]])
+
+
+def test_sample_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    train = ["train", "--limit", "16", "--epochs", "1", "--quiet"]
+    assert cli.main([*train, "vae", "--out", "run"]) == 0
+    assert cli.main(["sample", "run", "--count", "5", "--seed", "3"]) == 0
+    assert "samples.png: 5 pictures, 102×68 pixels in all" in capsys.readouterr().out
+    found = xcnn.data.read_image("samples.png", (1, None, None))
+    model = xcnn.load("run/model.safetensors").eval()
+    with random.seeded(3):
+        expected = tasks.as_pixels(model.sample(5).numpy())
+    np.testing.assert_array_equal(found[0, 2:34, 2:34], expected[0, 0])
+    np.testing.assert_array_equal(found[0, 36:68, 36:68], expected[4, 0])
+    assert cli.main([*train, "--out", "other"]) == 0
+    for line, text in (
+        ("other", "other was trained for classification, which draws no new pictures"),
+        ("run.onnx", "run.onnx is a file: expected the run"),
+        ("run --out x.jpg", "--out x.jpg: expected a name that ends in .png"),
+        ("run --count 10001", "--count 10001: expected at most 10,000"),
+    ):
+        assert cli.main(["sample", *line.split()]) == 2
+        assert text in capsys.readouterr().err
 
 
 def test_commands_of_a_gan(tmp_path, monkeypatch, capsys):

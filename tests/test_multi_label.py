@@ -12,6 +12,7 @@ import xcnn
 from xcnn import data, nn, optim, tasks
 from xcnn.cli import main
 from xcnn.errors import ArgumentError, DataError
+from xcnn.testing import gradcheck
 
 from .conftest import normal
 
@@ -90,7 +91,8 @@ def test_values_in_train_and_val(folder):
         ("labels.csv", rows("file", "0.npy"), "line 1: expected columns of targets after 'file'"),
         ("labels.csv", rows("file,cat", "0.npy,1", "9.npy,1"), "line 3: there is no file .*9.npy"),
         ("labels.csv", rows("file,cat"), "labels.csv lists no images"),
-        ("labels.csv", rows("file,cat", "0.npy,1"), "1 items leaves none for one of the parts"),
+        ("labels.csv", rows("file,cat", "0.npy,1"), "labels.csv has one image: expected two or"),
+        ("labels.csv", rows("file;cat", "0.npy;1"), "no column 'file'; expected ',' between the"),
         ("other.csv", "", "labels.csv is missing: expected a CSV file .* such as file,cat,dog"),
     ],
 )
@@ -176,6 +178,8 @@ def test_the_loss_of_standardised_targets(backend):
         loss = tasks.Regression(**SMALL, loss=name, **UNITS).create_loss()
         y = xcnn.tensor(output.astype("float32"), device=backend.device)
         found = loss(y, backend.asarray(target, "float32"))
+        truth = backend.asarray(target)
+        assert gradcheck(lambda x, f=loss, y=truth: f(x, y), backend.asarray(output)) < 1e-6
         assert float(found.numpy()) == pytest.approx(value, rel=1e-3)
         predicted = loss.prediction(y)
         assert predicted.backend is backend
@@ -194,6 +198,8 @@ def test_the_loss_of_standardised_targets(backend):
 def test_settings_that_regression_refuses():
     for settings, message in (
         ({"target_mean": [1.0]}, "target_mean has 1 numbers: expected one for each of cat, dog"),
+        ({"target_mean": []}, "target_mean has 0 numbers"),
+        ({"target_std": []}, "target_std has 0 numbers: expected one for each of cat, dog"),
         ({"target_std": [1.0, 0.0, 1.0]}, "target_std=0.0: expected a number"),
         ({"classes": []}, "regression needs classes: pass the names of the numbers"),
     ):
@@ -308,7 +314,8 @@ def test_commands(folder, capsys, monkeypatch):
         assert ("age " in said) == (task == "regression")
         assert main(["report", task, "--out", f"{task}.html"]) == 0
         page = (root.parent / f"{task}.html").read_text(encoding="utf-8")
-        assert "(target: " in page
+        marks = ["(target: "] if task == "regression" else [r"\u2713 ", r"\u2717 "]
+        assert any(mark in page for mark in marks)
         counts = json.loads(re.search(r'"balance":(\{.*?\})', page)[1])
         found = np.sum(list(counts.values()), axis=0).tolist()
         assert found == ([2, 3] if task == "multi-label" else 0)

@@ -11,6 +11,8 @@ import xcnn
 from xcnn import data, models, nn, report
 from xcnn.errors import ArgumentError
 from xcnn.report import architecture, contents, examples, pictures, predictions
+from xcnn.report.compare import comparison
+from xcnn.tasks.super_resolution import enlarge, shrink
 
 RNG = np.random.default_rng(0)
 
@@ -48,6 +50,99 @@ def random_predictions(count=400, classes=5, seed=1):
     scores = rng.random((count, classes)) ** 3
     scores /= scores.sum(axis=1, keepdims=True)
     return found_in(scores, rng.integers(0, classes - 1, count))  # no example of the last class
+
+
+# -- outcomes -----------------------------------------------------------------------------------
+
+
+def test_predictions_are_compared_with_their_targets():
+    tasks, f32 = xcnn.tasks, np.float32
+    labels = tasks.MultiLabel(["a", "b", "c"])
+    found = np.array([0.9, 0.2, 0.7], f32)
+    assert labels.compare(found, np.array([1, 0, 1], f32)) == "✓ a 90.00%, c 70.00%"
+    assert labels.compare(found, np.array([0, 1, 1], f32)) == "✗ a 90.00%, c 70.00%; is: b, c"
+    assert labels.compare(found * 0, np.array([1, 0, 0], f32)) == "✗ no label; is: a"
+    number = tasks.Regression(["size"])
+    assert number.compare(np.array([2.5], f32), np.array([3], f32)) == "size 2.5 (target: size 3)"
+    assert tasks.GAN().compare([0.25], [1.0]) == "real 25.00%"
+    points = tasks.Keypoints(["nose", "tail"])
+    found, truth = [[1, 2, 0.9], [3, 4, 0.5]], [[1.5, 2, 1], [0, 0, 0]]
+    assert points.compare(found, truth) == "nose 1.0,2.0 (1.5,2.0), tail 3.0,4.0 (not visible)"
+    pixels = tasks.Segmentation(["background", "cat", "dog"])
+    mask = np.array([[0, 1], [2, 255]], np.uint8)
+    assert pixels.compare(np.array([[0, 1], [1, 1]], np.uint8), mask) == "66.7% of the pixels right"
+    assert pixels.legend() == {"cat": "#e69f00", "dog": "#56b4e9"}
+    boxes = tasks.Detection(["cat", "dog"])
+    none, two = (
+        {"boxes": np.ones((n, 4)), "scores": np.ones(n), "labels": np.arange(n)} for n in (0, 2)
+    )
+    assert boxes.compare(none, two) == "0 objects (target: cat, dog)"
+    assert boxes.compare(none, none) == "0 objects (target: none)"
+
+
+def test_pictures_are_compared_in_decibels():
+    clean = np.full((1, 8, 8), 0.5, np.float32)
+    assert xcnn.tasks.Denoising().compare(clean + 0.1, clean) == "PSNR 20.00 dB"
+    picture = images(1)[0][0]
+    bicubic = xcnn.metrics.create("psnr")
+    enlarged = enlarge(shrink(picture[None], 2), 2)
+    bicubic.update(enlarged.numpy(), picture[None])
+    text = xcnn.tasks.SuperResolution(input_shape=(1, 4, 4)).compare(picture - 0.01, picture)
+    assert text == f"PSNR 40.00 dB (bicubic {bicubic.compute():.2f} dB)"
+
+
+# -- files --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Six pictures in two folders, each of its own grey, and what says where they are."""
+    image = pytest.importorskip("PIL.Image")
+    table, listed = ["file,size"], []
+    for n in range(6):
+        name = f"{'ab'[n % 2]}/{n}.png"
+        for path in (tmp_path / "photos" / name, tmp_path / "pairs" / "images" / name):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.new("L", (8, 16), 40 * n).save(path)
+        mask = tmp_path / "pairs" / "masks" / name
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        image.new("L", (8, 16), n % 2).save(mask)
+        table.append(f"{name},{n}")
+        listed.append({"id": n, "file_name": name, "width": 8, "height": 16})
+    (tmp_path / "photos" / "table.csv").write_text("\n".join(table))
+    thing = {"id": 1, "image_id": 0, "category_id": 1, "bbox": [1, 1, 3, 3]}
+    whole = {"images": listed, "annotations": [thing], "categories": [{"id": 1, "name": "it"}]}
+    (tmp_path / "photos" / "boxes.json").write_text(json.dumps(whole))
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["images", "masks", "crops", "table", "boxes"])
+def test_the_name_of_a_file_is_that_of_the_picture(kind, photos):
+    folder = photos / "photos"
+    size = {"size": (8, 8) if kind == "crops" else (16, 8), "channels": 1}
+    made = {
+        "images": lambda: data.ImageFolder(folder, **size),
+        "masks": lambda: data.MaskFolder(photos / "pairs", **size),
+        "crops": lambda: data.Crops(data.ImageFolder(folder, **size, labelled=False)),
+        "table": lambda: data.CSVDataset(folder / "table.csv", "size", image="file", **size),
+        "boxes": lambda: data.CocoDetection(folder, folder / "boxes.json", **size),
+    }[kind]()
+    assert len(made) == (12 if kind == "crops" else 6)
+    for dataset in (made, data.Subset(data.Subset(made, range(len(made))[::-1]), [4, 0])):
+        shown = examples.Examples(data.DataLoader(dataset))
+        at = range(len(dataset))
+        for values, example in zip(shown.read(at), shown.show(at), strict=True):
+            n = values[0, 0, 0] // 40
+            name = f"{'ab'[n % 2]}/{n}.png"
+            assert example["file"] == (f"images/{name}" if kind == "masks" else name)
+
+
+def test_paths_that_are_not_of_the_examples_are_no_file_names():
+    dataset = data.ArrayDataset(np.zeros((4, 1, 8, 8), np.uint8))
+    dataset.paths = ["/home/me/one.png"]
+    assert "file" not in examples.Examples(data.DataLoader(dataset)).show([3])[0]
+    dataset.paths, dataset.root = ["/home/me/one.png"] * 4, "/home/you"
+    assert examples.Examples(data.DataLoader(dataset)).show([3])[0]["file"] == "one.png"
 
 
 # -- pictures -----------------------------------------------------------------------------------
@@ -495,6 +590,31 @@ def test_comparison(tmp_path):
     np.testing.assert_array_equal(content["comparison"]["difference"], second - first)
 
 
+def test_a_comparison_of_what_is_not_the_same():
+    def measured(n, **settings):
+        row = {"val_loss": 1 + n, "val_accuracy": 0.5 + n, "val_iou": 0.5 + n}
+        of_both = {"task": "a", "loss": "a"}
+        return contents.measure(report.Run(str(n), history=[row], settings=of_both | settings))
+
+    starred = []
+    for other in ({}, {"loss": "b"}, {"task": "b"}):
+        results = comparison([measured(0), measured(1, **other)])["results"]
+        starred.append({row["name"] for row in results if row["best"]})
+        assert next(row["values"] for row in results if row["name"] == "Test IoU") == [0.5, 1.5]
+    assert starred == [{"Test accuracy", "Test loss"}, {"Test accuracy"}, set()]
+
+
+def test_two_networks_that_compete_have_no_best_epoch():
+    model = xcnn.models.dcgan(input_shape=(1, 16, 16))
+    loss = xcnn.tasks.GAN(input_shape=(1, 16, 16)).create_loss()
+    rows = [{"val_loss": 1.0, "val_d_loss": 0.5}, {"val_loss": 2.0, "val_d_loss": 1.0}]
+    run = report.Run("gan", xcnn.Trainer(model, loss=loss), history=rows)
+    found = contents.measure(run, full=False)
+    tile = next(tile for tile in found["overview"] if tile["label"] == "Test loss")
+    assert (tile["value"], tile["note"]) == ("2.0000", "")
+    assert "Best epoch" not in [row["name"] for row in comparison([found, found])["results"]]
+
+
 def test_arguments():
     with pytest.raises(ArgumentError, match="expected one or more"):
         report.write("page.html")
@@ -622,6 +742,21 @@ def _last(function):
     callback = xcnn.callbacks.FunctionCallback(function)
     callback.order = 4
     return callback
+
+
+class Undrawable(xcnn.tasks.Regression):
+    def describe(self, prediction, top=3):
+        raise IndexError("no such number")
+
+
+def test_report_that_fails_does_not_end_the_training(tmp_path):
+    x, y = np.zeros((4, 1, 8, 8), np.float32), np.ones((4, 1), np.float32)
+    task, model = Undrawable(["size"], (1, 8, 8)), small_net(1)
+    trainer = xcnn.Trainer(model, xcnn.optim.SGD(model.parameters(), 0.1), task.create_loss())
+    page = report.Report(tmp_path / "page.html", test=(x, y), task=task)
+    with pytest.warns(UserWarning, match=r"page.html is not up to date: IndexError: no such"):
+        trainer.fit(x, y, epochs=2, progress=False, callbacks=[page])
+    assert len(trainer.history) == 2
 
 
 def test_report_that_cannot_be_written_ends_the_training_after_its_checkpoint(tmp_path):

@@ -1,11 +1,14 @@
 """Style transfer: losses, optimisation and the network for one style, against PyTorch."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import xcnn
 from xcnn import cli, data, models, nn, optim, tasks
-from xcnn.errors import ArgumentError, DataError, FileFormatError, ShapeError
+from xcnn.errors import ArgumentError, DataError, DivergenceError, FileFormatError, ShapeError
+from xcnn.testing import gradcheck
 
 from .conftest import normal
 from .test_super_resolution import picture, splits
@@ -185,11 +188,23 @@ def test_optimisation_checks_its_arguments(features):
         ({"optimizer": "sgd"}, ArgumentError, "optimizer='sgd'"),
         ({"style_weight": -1}, ArgumentError, "style_weight=-1"),
         ({"style_layers": ["conv9_1"]}, ArgumentError, "no layer 'conv9_1'"),
+        ({"content": x[:, :1]}, ShapeError, "content has 16×1 pixels: these layers need .* 2×2"),
+        ({"lr": float("inf")}, ArgumentError, "lr=inf: expected a number"),
+        ({"lr": 0}, ArgumentError, "lr=0: expected a number"),
     ]:
         with pytest.raises(error, match=text):
             tasks.style_transfer(
                 **{"content": x, "style": x, "features": features, "steps": 1, **given}
             )
+
+
+@pytest.mark.parametrize("name", ["adam", "lbfgs"])
+def test_optimisation_that_diverges(features, name):
+    for weight in features.layers.parameters():
+        weight.data *= 1e12
+    content, style = picture(16, 16, 1), picture(16, 16, 2)
+    with pytest.raises(DivergenceError, match=r"diverged at step 1, .*: use smaller weights"):
+        tasks.style_transfer(content, style, features, 3, name)
 
 
 # -- the network ----------------------------------------------------------------------------------
@@ -283,6 +298,14 @@ def test_total_variation(features):
     assert loss(x, x).item() == pytest.approx(2)
 
 
+def test_gradients_of_the_loss():
+    smooth = [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(4, 5, 3)]
+    features = models.Features(nn.Sequential(*smooth, nn.ReLU()), MEAN, STD).to(dtype="float64")
+    style, content, x = (np.random.default_rng(n).random((2, 3, 8, 6)) for n in range(3))
+    loss = tasks.StyleLoss(features, style[0], None, None, 2, 30, 0.5)
+    assert gradcheck(lambda x: loss(x, content), x) < 1e-6
+
+
 def test_the_task(files):
     task = tasks.StyleTransfer.of_data(splits(), **files)
     x, y = task.transform("flip")(*splits().train[:2])
@@ -292,10 +315,51 @@ def test_the_task(files):
     for wrong, error, text in [
         ({"style": None}, ArgumentError, "needs the picture whose style is learned: pass --style"),
         ({"features": None}, ArgumentError, "pass --features FILE"),
-        ({"style": "no.png"}, DataError, "style='no.png': there is no such file"),
+        (
+            {"style": "no.png"},
+            DataError,
+            r"^style='.*no.png': there is no such file; .*--style FIL",
+        ),
+        ({"features": files["style"]}, FileFormatError, r"^[^ ]*style\.npy"),
+        ({"style": files["features"]}, DataError, r"^[^ ]*features\.safetensors"),
+        ({"tv_weight": float("inf")}, ArgumentError, "tv_weight=inf: expected a number from 0 to"),
+        ({"style_weight": 1e38}, ArgumentError, "style_weight=1e.38: expected a number from 0 to"),
     ]:
         with pytest.raises(error, match=text):
             tasks.StyleTransfer.of_data(splits(), **{**files, **wrong})
+    for size, text in ((18, "divisible by 4; pass --image-size 16"), (12, "at least 16×16")):
+        with pytest.raises(ArgumentError, match=text):
+            tasks.StyleTransfer.of_data(splits(size=size), **files)
+    np.save(files["style"], picture(1, 1))
+    with pytest.raises(ShapeError, match=r"^style has 1×1 pixels: these layers need at least 2×2"):
+        tasks.StyleTransfer.of_data(splits(), **files)
+    with pytest.raises(DataError, match=r"has 1×1 pixels: style-transfer needs at least 16×16"):
+        task.read(files["style"])
+
+
+def test_the_smallest_picture_that_layers_can_be_computed_of():
+    from xcnn.models.vgg import _layers
+
+    with xcnn.init.skipped():
+        vgg = models.Features(nn.Sequential(*_layers(3, (1, 1, 2, 2, 2), False)))
+    assert vgg.least_size(["relu5_1", "relu1_1"]) == 16
+    assert vgg.least_size(["pool5"]) == 32
+    assert vgg(np.zeros((1, 3, 16, 16), np.float32), ["relu5_1"])["relu5_1"].shape[2:] == (1, 1)
+
+
+def test_features_of_a_run(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    with pytest.raises(FileFormatError, match="run is a folder, but not of a run: expected"):
+        models.load_features(run)
+    xcnn.save(nn.Sequential({"features": layers()}), run / "model.safetensors")
+    (run / "config.json").write_text('{"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.25, 0.3]}')
+    found, x = models.load_features(run), np.random.default_rng(0).random((1, 3, 8, 8), np.float32)
+    expected = models.Features(layers(), MEAN, STD)(x)["relu2_2"].numpy()
+    np.testing.assert_array_equal(found(x)["relu2_2"].numpy(), expected)
+    (run / "config.json").write_text("{}")
+    with pytest.raises(FileFormatError, match=r"config\.json is damaged"):
+        models.load_features(run)
 
 
 # -- commands -------------------------------------------------------------------------------------
@@ -308,10 +372,15 @@ def test_style_command(tmp_path, monkeypatch, capsys, files):
     assert cli.main([*command, "--steps", "3", "--size", "24", "--style-weight", "300"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("step 1/3: content 0, style ")
+    assert out.splitlines()[1].startswith("step 3/3: ")
     assert out.endswith("style.png: 24×15 pixels\n")
     assert data.read_image("style.png", (3, None, None)).shape == (3, 15, 24)
     assert cli.main([*command, "--steps", "1", "--style-layers", "relu7_1"]) == 2
     assert "no layer 'relu7_1'" in capsys.readouterr().err
+    for line in ("--tv-weight=inf", "--style-weight=-1", "--lr=nan", "--content-weight=1e38"):
+        with pytest.raises(SystemExit):
+            cli.main(["style", "no.png", "no.png", "--features", "no", line])
+        assert f"argument {line.partition('=')[0]}: " in capsys.readouterr().err
     assert cli.main([*command, "--out", "x.jpg"]) == 2
     assert "--out x.jpg: expected a name that ends in .png" in capsys.readouterr().err
 
@@ -326,15 +395,33 @@ def test_training_command(tmp_path, monkeypatch, capsys, files):
     train = "train --task style-transfer --data own --image-size 16 --quiet"
     options = [f"--{name}={file}" for name, file in files.items()]
     assert cli.main([*train.split(), *options, "--epochs", "1", "--out", "run"]) == 0
-    assert cli.main(["train", "--resume", "run", "--epochs", "2", "--quiet"]) == 0
-    assert "content loss " in capsys.readouterr().out
+    for name, file in files.items():
+        Path(file).rename(tmp_path / f"moved{Path(file).suffix}")
+        files[name] = f"moved{Path(file).suffix}"
+    capsys.readouterr()
+    for command in (["train", "--resume", "run"], ["evaluate", "run"]):
+        assert cli.main(command) == 2
+        text = capsys.readouterr().err
+        assert "there is no such file; if that of a run was moved" in text
+        assert "layer" not in text
+    moved = [f"--{name}={file}" for name, file in files.items()]
+    assert cli.main(["train", "--resume", "run", "--epochs", "2", "--quiet", *moved]) == 0
+    assert cli.main(["evaluate", "run"]) == 0
+    assert capsys.readouterr().out.count("content loss ") == 2
     assert cli.main(["predict", "run", "new.npy"]) == 0
     assert "30×21 pixels" in capsys.readouterr().out
-    predicted = data.read_image("predictions/new.png", (3, None, None))
+    predicted = data.read_image("predictions/run/new.png", (3, None, None))
     assert predicted.shape == (3, 21, 30)
     pytest.importorskip("onnx")
     assert cli.main(["export", "run", "run.onnx"]) == 0
-    assert xcnn.onnx.load("run.onnx").metadata["style"] == '"style.npy"'  # no folder
+    assert xcnn.onnx.load("run.onnx").metadata["style"] == '"moved.npy"'  # no folder
+    assert "from 0 to 1: clip it; height and width are multiples of 4" in capsys.readouterr().out
+    assert cli.main(["export", "run", "clipped.onnx", "--postprocess"]) == 0
+    x = 9 * np.random.default_rng(0).standard_normal((1, 3, 21, 30)).astype("float32")
+    found, clipped = (xcnn.onnx.load(f"{name}.onnx")(x).numpy() for name in ("run", "clipped"))
+    assert found.shape == (1, 3, 24, 32)
+    assert np.abs(found - 0.5).max() > 0.5
+    np.testing.assert_allclose(clipped, np.clip(found, 0, 1), atol=1e-5)
     assert cli.main(["predict", "run.onnx", "new.npy", "--out", "other"]) == 0
     other = data.read_image("other/new.png", (3, None, None))
     assert np.abs(predicted.astype(int) - other).max() <= 1

@@ -6,7 +6,7 @@ import pytest
 import xcnn
 from xcnn import cli, data, models, nn, optim, tasks
 from xcnn.data.sources import photos
-from xcnn.errors import ArgumentError, DataError, ExportError
+from xcnn.errors import ArgumentError, DataError, ExportError, FileFormatError
 from xcnn.tasks import super_resolution as sr
 
 from .conftest import normal
@@ -160,10 +160,18 @@ def test_predictions_are_clipped():
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: tasks.SuperResolution(upscale=5), "upscale=5: expected 2, 3 or 4"),
+        (lambda: tasks.SuperResolution(upscale=5), "upscale=5: expected one of 2, 3, 4"),
         (
             lambda: tasks.SuperResolution.of_data(splits(size=22), upscale=4),
-            "waves has 3×22×22 numbers per example.*divisible by upscale=4",
+            r"waves has 3×22×22 numbers per example.*divisible by upscale=4; pass --image-size 20",
+        ),
+        (
+            lambda: tasks.SuperResolution.of_data(splits(size=6), upscale=3),
+            r"at least 12×12 pixels.*upscale=3; pass --image-size 12",
+        ),
+        (
+            lambda: tasks.SuperResolution.of_data(splits(), upscale=0),
+            "upscale=0: expected",
         ),
         (
             lambda: tasks.SuperResolution.of_data(data.load("moons")),
@@ -180,9 +188,30 @@ def test_errors(make, text):
         make()
 
 
+@pytest.mark.parametrize("loss", ["l1", "mse"])
+def test_a_network_of_another_factor(loss):
+    task = tasks.SuperResolution(input_shape=(3, 8, 8), upscale=3, loss=loss)
+    trainer = xcnn.Trainer(models.edsr_small(channels=4), loss=task.create_loss())
+    x = normal(1, 3, 8, 8, dtype="float32")
+    text = r"output has shape \(1, 3, 16, 16\), expected \(1, 3, 24, 24\)"
+    with pytest.raises(FileFormatError, match=text):
+        task.predict(trainer, x)
+    with pytest.raises(FileFormatError, match=text):
+        trainer.evaluate(x, normal(1, 3, 24, 24, dtype="float32"))
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_training_starts_from_bicubic_interpolation(factor):
+    model = models.edsr_small(upscale_factor=factor, channels=4)
+    x = normal(2, 3, 7, 5, dtype="float32") * 0.2 + 0.5
+    found = tasks.SuperResolution(upscale=factor).create_loss().prediction(model(x))
+    np.testing.assert_allclose(found.numpy(), sr.enlarge(x, factor).numpy(), atol=1e-6)
+
+
 def test_large_pictures_are_predicted_in_tiles():
     xcnn.manual_seed(0)
     model = models.edsr_small(upscale_factor=2, channels=4, blocks=2).eval()
+    model.tail[1].weight.data[...] = normal(3, 4, 3, 3)
     x = normal(1, 3, 300, 330, dtype="float32")
     shapes = []
 
@@ -280,7 +309,7 @@ def test_commands(tmp_path, monkeypatch, capsys):
     assert "PSNR " in capsys.readouterr().out
     assert cli.main(["predict", "run", "new.npy"]) == 0
     assert "92×62 pixels" in capsys.readouterr().out
-    predicted = data.read_image("predictions/new.png", (3, None, None))
+    predicted = data.read_image("predictions/run/new.png", (3, None, None))
     assert predicted.shape == (3, 62, 92)
     pytest.importorskip("onnx")
     assert cli.main(["export", "run", "run.onnx", "--postprocess"]) == 0
@@ -295,6 +324,8 @@ def test_an_exported_network_takes_any_size(tmp_path):
     task = tasks.SuperResolution(input_shape=(3, 8, 8), upscale=4)
     for name in task.networks:
         model = task.create_model(name).eval()
+        last = list(model.parameters())[-2]
+        last.data[...] = 0.05 * normal(*last.shape)
         exported = task.exported(model, postprocess=True)
         file = tmp_path / f"{name}.onnx"
         example = np.zeros((2, 3, 8, 8), np.float32)

@@ -15,6 +15,7 @@ from xcnn.errors import ArgumentError, DTypeError
 
 #: settings for a small network of each task; for the others as these
 SHAPES = {"classification": (3, 32, 32)}
+OF_DATA = {"regression": {"target_mean": [1.0, -2.0, 0.5], "target_std": [1.0, 2.0, 3.0]}}
 
 
 class SetTarget(data.BatchTransform):
@@ -66,7 +67,9 @@ def brightness():
 @pytest.mark.parametrize("name", tasks.names())
 def test_settings_make_the_task_again(name):
     kind = tasks.get(name)
-    task = kind(["a", "b", "c"], SHAPES.get(name, (3, 32, 32)), [0.5], [0.25], 255)
+    task = kind(
+        ["a", "b", "c"], SHAPES.get(name, (3, 32, 32)), [0.5], [0.25], 255, **OF_DATA.get(name, {})
+    )
     again = tasks.from_settings(json.loads(json.dumps(task.settings())))
     assert type(again) is kind
     assert again.settings() == task.settings()
@@ -104,6 +107,79 @@ def test_refused(brightness):
         Brightness(input_shape=(1, 32, 32)).exported(xcnn.nn.Identity(), postprocess=True)
     with pytest.raises(ArgumentError, match=r"task is str: expected a xcnn\.tasks\.Task"):
         xcnn.report.Run("run", task="brightness")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        *(("denoising", {"noise": v}, "noise=") for v in (-1, 1e38, float("inf"), "x", True, None)),
+        *(("super-resolution", {"upscale": v}, "upscale=") for v in (2.0, 5, True, [2])),
+        *(("autoencoder", {"code": v}, "code=") for v in ("x", 0, 10**12, 1.5)),
+        ("vae", {"beta": float("nan")}, "beta=nan: expected a number from 0 to"),
+        ("gan", {"smoothing": 1.5}, "smoothing=1.5: expected a number from 0 to 1"),
+        ("multi-label", {"threshold": -0.1}, "threshold="),
+        ("detection", {"score": "0.5"}, "score='0.5': expected a number"),
+        ("keypoints", {"limbs": 3}, "limbs=3: expected a str"),
+        ("style-transfer", {"style": 3}, "style=3: expected a str"),
+    ],
+)
+def test_options_out_of_range(name, settings, message):
+    with pytest.raises(ArgumentError, match=message):
+        tasks.create(name, classes=["a"], **settings)
+
+
+def test_settings_that_are_lacking():
+    settings = tasks.create(
+        "regression", classes=["a", "b", "c"], **OF_DATA["regression"]
+    ).settings()
+    del settings["target_mean"]
+    with pytest.raises(ArgumentError, match="settings of regression lack target_mean"):
+        tasks.from_settings(settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"losses": {}}, "losses and networks must name one or more"),
+        ({"networks": ()}, "losses and networks must name one or more"),
+        ({"datasets": ("digit",)}, r"datasets='digit': expected one of .*did you mean 'digits'"),
+        ({"losses": {"msee": "x"}}, r"no loss 'msee' \(did you mean 'mse'\?\): define create_loss"),
+        ({"options": {"a": tasks.Option(list, [1], "x")}}, "expected an Option whose default is"),
+        ({"options": {"a-b": tasks.Option(int, 1, "x")}}, "expected an Option whose default is"),
+        ({"options": {"a": tasks.Option(int, 1, "x", high=0)}}, "bad.a=1: expected a number from"),
+    ],
+)
+def test_definitions_that_lack_something(change, message):
+    with pytest.raises(ArgumentError, match=message):
+        extend.register_task(type("Bad", (Brightness,), {"name": "bad", **change}))
+    assert "bad" not in tasks.names()
+
+
+def test_packages_whose_tasks_cannot_be_used(monkeypatch):
+    def broken():
+        raise NameError("name 'torhc' is not defined")
+
+    entries = [
+        SimpleNamespace(name="broken", load=broken, value="p.q:R", dist=SimpleNamespace(name="p")),
+        SimpleNamespace(name="bright", load=lambda: Brightness, value="p.q:B"),
+    ]
+    monkeypatch.setattr(
+        *(tasks.registry, "entry_points"),
+        lambda group, name=None: [e for e in entries if name in (None, e.name)],
+    )
+    with pytest.warns(UserWarning, match="entry point") as caught:
+        tasks.load_installed()
+    assert [str(w.message) for w in caught] == [
+        "task='broken': the entry point broken = p.q:R of the package p cannot be used: "
+        "NameError: name 'torhc' is not defined",
+        "task='bright': the entry point bright = p.q:B cannot be used: ArgumentError: the name of "
+        "its task is 'brightness'",
+    ]
+    with pytest.raises(ArgumentError, match="entry point broken = "):
+        tasks.get("broken")
+    assert "brightness" not in tasks.names()
+    with pytest.raises(ArgumentError, match="task=3: expected a str"):
+        tasks.get(3)
 
 
 def test_installed_packages_add_tasks(monkeypatch):
@@ -154,7 +230,8 @@ class TestOfOnesOwn:
         np.save("grey.npy", picture)
         assert main(["predict", "run", "grey.npy", "--out", "out", "--device", "cpu"]) == 0
         said = capsys.readouterr().out
-        value = float(said.split()[-1])
+        value = float(said.splitlines()[0].split()[-1])
+        assert said.endswith("wrote 2 files to out\n")
         with open("out/grey.txt") as file:
             assert float(file.read()) == pytest.approx(value, abs=0.06)
         drawn = data.read_image("out/grey.png", (1, 32, 32))
@@ -195,8 +272,16 @@ class TestOfOnesOwn:
         ("--task brightness --data moons", "--data moons is for classification"),
         ("--task brightness --loss nll", "nll"),
         ("--task brightnes", "task='brightnes' is unknown (did you mean 'brightness'?)"),
-        ("--darker 1", "--darker is not for classification: leave it out"),
+        ("--darker 1", "--darker is for brightness, not for classification: leave it out"),
+        ("--task brightness --darker inf", "--darker=inf: expected a number from"),
         ("--task brightness --augment mixup", "mixes labels"),
+        ("--task regression --augment mixup", "does not support: it is not for regression"),
+        ("--task regression --class-weight balanced", "--loss mse: it is not for regression"),
+        ("--task regression --loss mae", "--loss mae is called l1 here"),
+        ("--loss mse", "--loss='mse': expected one of cross_entropy, nll, binary_cross_entropy"),
+        ("--task detection --threshold 1", "not for detection: its options are --score"),
+        ("--task gan --epochs 1 --best val_accuracy", "--best='val_accuracy': expected one of"),
+        ("--task brightness --data .", "Brightness does not define load_folder: use digits"),
     ],
 )
 @pytest.mark.usefixtures("brightness")
@@ -209,6 +294,62 @@ def test_options_that_do_not_fit(line, error, capsys):
     assert error in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "owner"),
+    [
+        ("epochs", tasks.Option(int, 1, "x"), "xcnn train"),
+        ("task", tasks.Option(str, "", "x"), "xcnn train"),
+        ("noise", tasks.Option(str, "", "x"), "another task"),
+    ],
+)
+def test_an_option_with_a_name_that_is_taken(brightness, monkeypatch, capsys, name, option, owner):
+    monkeypatch.setattr(Brightness, "options", {name: option})
+    assert main(["train", "--task", "brightness", "--epochs", "1"]) == 2
+    expected = f"brightness has an option {name}, which is one of {owner} already: rename it"
+    assert expected in capsys.readouterr().err
+
+
+def test_a_flag_of_a_task(brightness, monkeypatch, tmp_path):
+    monkeypatch.setattr(Brightness, "options", {"dark": tasks.Option(bool, False, "whether")})
+    line = ["train", "--task", "brightness", "--limit", "4", "--epochs", "1", "--quiet"]
+    for flags, expected in ((["--dark"], True), ([], False)):
+        out = tmp_path / str(expected)
+        assert main([*line, *flags, "--out", str(out)]) == 0
+        assert json.loads((out / "config.json").read_text())["dark"] is expected
+    assert main(["train", "--config", str(tmp_path / "True"), "--out", str(tmp_path / "2")]) == 0
+    assert json.loads((tmp_path / "2" / "config.json").read_text())["dark"] is True
+
+
+def test_a_task_without_datasets_or_words(brightness, monkeypatch, capsys):
+    monkeypatch.setattr(Brightness, "datasets", ())
+    assert main(["train", "--task", "brightness"]) == 2
+    assert "brightness has no dataset of its own: pass --data FOLDER" in capsys.readouterr().err
+    monkeypatch.delattr(Brightness, "describe")
+    assert Brightness(input_shape=(1, 8, 8)).describe(np.ones(1)) == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "task"),
+    [
+        ("labels.csv", "multi-label"),
+        ("train/targets.csv", "regression"),
+        ("keypoints.csv", "keypoints"),
+        ("train/masks/a.png", "segmentation"),
+        ("annotations/instances_train2017.json", "detection"),
+        ("train/_annotations.coco.json", "detection"),
+        ("Annotations/a.xml", "detection"),
+    ],
+)
+def test_a_folder_for_another_task(tmp_path, capsys, file, task):
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).touch()
+    (tmp_path / file).parent.parent.joinpath("images").mkdir(exist_ok=True)
+    assert main(["train", "--data", str(tmp_path)]) == 2
+    assert f"which is for {task}: pass --task {task}, or" in capsys.readouterr().err
+    assert main(["train", "--task", "classification", "--data", str(tmp_path)]) == 2
+    assert "which is for" not in capsys.readouterr().err
+
+
 def test_the_network_and_the_data_say_the_task(brightness, monkeypatch):
     from xcnn.cli import config
 
@@ -216,6 +357,7 @@ def test_the_network_and_the_data_say_the_task(brightness, monkeypatch):
 
     def chosen(model=None, data=None, task=None):
         arguments = SimpleNamespace(model=model, data=data, task=task, loss=None, given=[])
+        arguments.parser = SimpleNamespace(sections=list)
         arguments.optimizer, arguments.warmup = "sgd", None
         config.choose_task(arguments)
         return arguments.task, arguments.data

@@ -263,7 +263,8 @@ def check_number(
     # written so that NaN fails
     if not low <= number <= high or (above and number == low):
         limits = f" {'>' if above else '>='} {low}" if low > -math.inf else ""
-        limits = f" from {low} to {high}" if high < math.inf else limits
+        if high < math.inf:
+            limits = f"{limits} and <= {high}" if above else f" from {low} to {high}"
         raise ArgumentError(f"{name}={show(value)}: expected a number{limits}")
     return number
 

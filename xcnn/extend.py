@@ -118,13 +118,15 @@ def register_task(kind: _T) -> _T:
     Raises
     ------
     ArgumentError
-        It has no name, or the name belongs to another class.
+        It has no name, or the name belongs to another class; or it lacks what a task needs.
     """
     name = getattr(kind, "name", None)
-    if not isinstance(kind, type) or not isinstance(name, str) or not name:
+    check = getattr(kind, "check_definition", None)
+    if check is None or not isinstance(kind, type) or not isinstance(name, str) or not name:
         raise ArgumentError(f"register_task: {kind!r}: expected a subclass of Task with a name")
     if TASKS.get(name, kind) is not kind:
         raise ArgumentError(f"register_task: name={show(name)} is taken; choose another name")
+    check()
     TASKS[name] = kind
     return kind
 

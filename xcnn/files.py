@@ -163,12 +163,11 @@ def replacing(path: AnyPath) -> Iterator[BinaryIO]:
     ------
     OSError
         The file cannot be written (no space, no permission); an existing file is left unchanged.
+        The path is that of a folder, a pipe, a device or a socket.
     """
     target = _resolve(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"no such folder: {target.parent}")
-    if target.is_dir():
-        raise IsADirectoryError(f"{target} is a folder: expected the name of a file")
     if target.exists() and not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, "the file is write-protected", str(path))
     # named before it is created, so an interrupt at any point leaves no file behind
@@ -193,9 +192,18 @@ def move_into_place(file: Path, path: AnyPath) -> None:
     os.replace(file, target)
 
 
+def check_replaceable(path: AnyPath) -> None:
+    """Refuse to replace what is no regular file: nothing could bring a device or a pipe back."""
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path} is a folder: expected the name of a file")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(errno.EINVAL, "cannot write: not a regular file", str(path))
+
+
 def _resolve(path: AnyPath) -> Path:
-    """The target of a link; any other path unchanged."""
+    """The file to replace: the target of a link; any other path unchanged."""
     path = check_path("path", path)
+    check_replaceable(path)
     return Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xcnn import tasks
 from xcnn.cli import config_file
 
 from .runs import config, contents
@@ -56,6 +57,37 @@ def test_the_same_run_on_a_folder_of_images(run, here, shades):
     line = "train small_cnn --data shades --image-size 16 --grey --skip-unreadable --epochs 1"
     assert run(f"{line} --freeze 0.* --device cpu --quiet --out one").status == 0
     assert run("train --config one --quiet --out two").status == 0
+    assert config("two") == config("one")
+    assert contents("two")["model.safetensors"] == contents("one")["model.safetensors"]
+
+
+#: options of runs of each task
+OF_TASKS = {
+    "regression": "mlp --loss huber",
+    "multi-label": "mlp --threshold 0.3",
+    "gan": "--smoothing 0.1",
+    "denoising": "--noise 0.2 --code 8",
+    "keypoints": "--sigma 2",
+    "super-resolution": "espcn --upscale 3",
+    "style-transfer": "--style a.png --features vgg.pth --tv-weight 0.1",
+}
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_settings_of_tasks_in_toml(run, here, name):
+    line = f"train --task {name} {OF_TASKS.get(name, '')} --limit 8 --epochs 1 --device cpu"
+    printed = run(f"{line} --print-config")
+    assert (printed.status, printed.err) == (0, "")
+    (here / "settings.toml").write_text(printed.out)
+    assert run("train --config settings.toml --print-config") == printed
+
+
+@pytest.mark.parametrize("name", ["regression", "multi-label", "gan", "denoising"])
+def test_the_same_run_of_a_task(run, name):
+    line = f"train --task {name} {OF_TASKS[name]} --limit 8 --epochs 1 --device cpu --quiet"
+    assert run(f"{line} --out one").status == 0
+    done = run("train --config one --quiet --out two")
+    assert (done.status, done.err) == (0, "")
     assert config("two") == config("one")
     assert contents("two")["model.safetensors"] == contents("one")["model.safetensors"]
 

@@ -3,9 +3,15 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from xcnn import tasks
+from xcnn.cli import main
+from xcnn.errors import ShapeError
 
 
 def save(path, value=0):
@@ -77,3 +83,74 @@ def test_memory_does_not_grow_with_the_number_of_images(trained, here):
     assert done.stdout.count("\n") == 700
     unit = 1024 if sys.platform == "linux" else 1
     assert int(done.stderr) * unit < 300 * 2**20
+
+
+@pytest.fixture(scope="module")
+def segmented(tmp_path_factory):
+    """A run of segmentation; do not modify it."""
+    folder = tmp_path_factory.mktemp("segmented") / "shapes"
+    line = "train --task segmentation --limit 8 --epochs 1 --quiet --device cpu --out"
+    assert main([*line.split(), str(folder)]) == 0
+    return folder
+
+
+@pytest.mark.filterwarnings("default:--out is not used")
+def test_what_is_written(run, segmented, trained):
+    save("photos/a.png")
+    done = run(f"predict {segmented} photos")
+    assert done.out.endswith(f"wrote 2 files to {Path('predictions', segmented.name)}\n")
+    assert sorted(os.listdir(f"predictions/{segmented.name}")) == ["a.png", "a_mask.png"]
+    save("photos/new\nline.png")
+    done = run(f"predict {trained} photos --out x --top 1")
+    assert done.err == "xcnn: warning: --out is not used: classification predicts no pictures\n"
+    assert [line.split()[0] for line in done.out.splitlines()] == [
+        "photos/a.png",
+        "photos/new?line.png",
+    ]
+
+
+def test_pictures_are_not_overwritten(run, segmented):
+    """Not by the prediction of another picture either, nor through a link."""
+    save("same/a.png", 50)
+    save("b.png", 60)
+    os.symlink("../b.png", "same/b.png")
+    os.symlink("same", "link")
+    before = {name: Path(name).read_bytes() for name in ("same/a.png", "b.png")}
+    for line, name in (
+        ("same/a.png --out same", "same/a.png"),
+        ("same/a.png --out link", "link/a.png"),
+        ("b.png --out same", "same/b.png"),
+    ):
+        done = run(f"predict {segmented} {line}")
+        error = f"{name} is one of the images to predict: choose another --out"
+        assert (done.status, done.out, done.err) == (2, "", f"xcnn: error: {error}\n")
+    assert before == {name: Path(name).read_bytes() for name in before}
+
+
+def test_a_picture_that_cannot_be_predicted(run, trained, monkeypatch):
+    def predict_one(self, trainer, pixels):
+        if pixels.max() == 0:
+            raise ShapeError("too small")
+        return predicted(self, trainer, pixels)
+
+    predicted = tasks.Classification.predict_one
+    monkeypatch.setattr(tasks.Classification, "predict_one", predict_one)
+    save("photos/a.png")
+    save("photos/b.png", 100)
+    done = run(f"predict {trained} photos")
+    assert (done.status, names(done)) == (1, ["photos/b.png"])
+    assert done.err.startswith("xcnn: error: photos/a.png: too small\n")
+
+
+def test_options_in_use(run, segmented, here):
+    line = "train mlp --task multi-label --limit 20 --epochs 1 --quiet --device cpu --out run"
+    assert run(line).status == 0
+    save("a.png")
+    assert run("predict run a.png --threshold 1").out == "a.png  no label\n"
+    assert len(run("predict run a.png --threshold 0").out.split()) > 5
+    measured = [run(f"evaluate run --threshold {p}").out for p in (0, 1)]
+    assert measured[0] != measured[1]
+    done = run("predict run a.png --threshold 2")
+    assert done.err == "xcnn: error: threshold=2.0: expected a number from 0 to 1\n"
+    done = run(f"predict {segmented} a.png --threshold 0.5")
+    assert "--threshold is for multi-label, not for segmentation: leave it out" in done.err

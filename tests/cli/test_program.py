@@ -107,7 +107,7 @@ def test_version(run):
         ("train --optimizer tiger", "argument --optimizer: invalid choice: 'tiger'"),
         ("train --schedule zigzag", "argument --schedule: invalid choice: 'zigzag'"),
         ("train --warmup 0", "argument --warmup: expected a whole number >= 1, got '0'"),
-        ("train --loss hinge", "argument --loss: invalid choice: 'hinge'"),
+        ("train --precision int8", "argument --precision: invalid choice: 'int8'"),
         ("predict run", "the following arguments are required: IMAGE"),
         ("summary mlp --input-shape 3,x", "--input-shape: expected a whole number >= 1, got 'x'"),
         (

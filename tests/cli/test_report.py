@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from xcnn.cli.config import without_folders
 from xcnn.cli.run_folder import RunFolder
 from xcnn.training.folder import Lock, commit
 
@@ -55,7 +56,9 @@ def test_report_of_a_folder_of_images_that_is_gone_later(run, shades, here):
     assert len(found["data"]["augmented"]) == 6
     assert dict(found["settings"])["data"] == "shades"
     shades.rename(here / "moved")
+    assert str(here) not in (here / "run" / "report.html").read_text()
     lost = run("report run --out lost.html")
+    assert str(here) not in (here / "lost.html").read_text()
     assert lost.err.startswith("xcnn: warning: run: The data are not shown: ")
     assert run("report run --data moved --out page.html").err == ""
     assert content_of(here / "page.html")["runs"][0]["predictions"] == found["predictions"]
@@ -64,6 +67,7 @@ def test_report_of_a_folder_of_images_that_is_gone_later(run, shades, here):
     assert run("report run").status == 0  # other pictures would be held out for testing
     (found,) = content_of(here / "run" / "report.html")["runs"]
     assert found["predictions"] is None
+    assert str(here) not in (here / "run" / "report.html").read_text()
     assert "shades has changed since the run began: files: 40 (checksum" in found["missing"][0]
     shades.rename(here / "moved")
     assert run("report run").status == 0
@@ -73,6 +77,13 @@ def test_report_of_a_folder_of_images_that_is_gone_later(run, shades, here):
     assert found["architecture"]["nodes"]
     assert found["layers"]["weights"]
     assert found["history"]["columns"]["val_loss"]
+
+
+def test_settings_of_a_page_name_no_folders():
+    given = {"task": "style-transfer", "data": "/home/me/photos", "features": "/home/me/vgg.pth"}
+    found = without_folders({**given, "style": "../me/sea.jpg", "loss": "style"})
+    wanted = {"task": "style-transfer", "data": "photos", "features": "vgg.pth", "style": "sea.jpg"}
+    assert found == {**wanted, "loss": "style"}
 
 
 def test_report_without_a_network(run, trained, here):

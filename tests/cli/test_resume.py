@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,13 @@ def flip_bit(path):
 
 def truncate(path):
     os.truncate(path, 1000)
+
+
+def test_a_finished_run_takes_no_time(run):
+    first = run(TRAIN).out
+    assert re.search(r" after \d epochs in .* s", first)
+    done = run("train --resume run --quiet")
+    assert re.search(r" after \d epochs(: run|, best)", done.out)
 
 
 @pytest.mark.parametrize("damage", [flip_bit, truncate])

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from PIL import Image
 
 import xcnn
 from xcnn import data, nn
+from xcnn.cli import main
 
-from .runs import inputs
+from .runs import config, inputs
 
 
 def test_evaluate(run, trained):
@@ -197,3 +199,40 @@ def test_a_network_that_no_computer_holds(run):
     assert done.status == 2
     assert done.err.startswith("xcnn: error: shape=(999999999999, 128) asks for")
     assert done.err.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def regression(tmp_path_factory):
+    """A run of regression; do not modify it."""
+    folder = tmp_path_factory.mktemp("regression") / "run"
+    line = "train mlp --task regression --limit 8 --epochs 1 --quiet --device cpu --out"
+    assert main([*line.split(), str(folder)]) == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"target_mean": None}, "lack target_mean"),
+        ({"target_mean": ["x"]}, "target_mean='x'"),
+        ({"target_std": [float("nan"), 1, 1]}, "target_std=nan"),
+        ({"target_std": 3}, "'int' object is not iterable"),
+        ({"input_shape": [True, 32, 32]}, "input_shape"),
+        ({"scale": True}, "scale"),
+        ({"task": "denoising", "noise": "x"}, "noise='x': expected a number"),
+        ({"task": "denoising", "noise": float("inf")}, "noise=inf: expected a number"),
+        ({"task": "autoencoder", "loss": "mse", "code": 10**12}, "code=1000000000000: expected"),
+        ({"task": "super-resolution", "loss": "l1", "upscale": 2.0}, "upscale=2.0: expected"),
+    ],
+)
+def test_a_damaged_task(run, here, regression, change, text):
+    shutil.copytree(regression, "run")
+    changed = {**config("run"), **change}
+    kept = {k: v for k, v in changed.items() if v is not None or k != "target_mean"}
+    (here / "run" / "config.json").write_text(json.dumps(kept))
+    for line in ("evaluate run", "predict run a.png", "export run a.onnx", "report run"):
+        done = run(line)
+        assert done.status == 2
+        assert done.err.startswith(f"xcnn: error: {Path('run/config.json')} is damaged: ")
+        assert text in done.err
+    assert f"{Path('run/config.json')} is damaged: " in run("train --resume run").err

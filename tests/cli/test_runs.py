@@ -112,8 +112,8 @@ def test_compare(run, made):
     lines = done.out.splitlines()
     assert lines[0].split() == ["first", "second"]
     rows = {line[:13].strip(): line[13:].split() for line in lines[2:]}
-    epochs, lr = [line.split() for line in lines[2:4]]
-    assert (epochs, lr) == (["epochs", "2", "3"], ["lr", "0.001", "0.01"])
+    lr, blank, epochs = [line.split() for line in lines[2:5]]
+    assert (lr, blank, epochs) == (["lr", "0.001", "0.01"], [], ["epochs", "2/2", "3/3"])
     results = {line.rsplit("  ", 2)[0].split("  ")[0]: line.split()[-2:] for line in lines[5:]}
     assert list(rows)[-1] == "state"
     accuracies = [float(history(made / n)[-1]["val_accuracy"]) for n in ("first", "second")]
@@ -122,6 +122,41 @@ def test_compare(run, made):
     )
     marks = [text.endswith("*") for text in results["test accuracy"]]
     assert marks == [a == max(accuracies) and min(accuracies) < a for a in accuracies]
+
+
+def copy_of(run, place, rows="", **settings):
+    """A run with other settings, and another history."""
+    shutil.copytree(run, place)
+    config = json.loads((run / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps({**config, **settings}))
+    if rows:
+        (place / "history.csv").write_text(rows)
+
+
+def test_only_what_means_the_same_has_a_best(run, made, here):
+    copy_of(made / "second", here / "other", loss="nll")
+    labels = {"task": "multi-label", "loss": "focal", "threshold": 0.5}
+    copy_of(made / "second", here / "labels", **labels)
+    wanted = {"second": {"test accuracy", "test loss"}, "other": {"test accuracy"}, "labels": set()}
+    for name, starred in wanted.items():
+        place = made / name if name == "second" else here / name
+        lines = run(f"compare {made}/first {place}").out.splitlines()
+        found = {line.partition("  ")[0] for line in lines if "*" in line}
+        assert found & {"test accuracy", "test loss"} == starred
+
+
+def test_runs_whose_loss_says_it_or_nothing(run, made, here):
+    header = "epoch,train_loss,val_loss,val_reconstruction,val_kl,val_d_loss,val_g_loss,seconds"
+    rows = f"{header}\n1,1,2,1.5,0.5,1,1,1\n2,1,3,2.5,0.5,2,1,1\n"
+    for name, network, loss in (("vae", "vae", "elbo"), ("gan", "dcgan", "gan")):
+        changed = {"task": name, "model": network, "loss": loss, "classes": []}
+        for place in ("1", "2"):
+            text = rows if place == "1" else rows.replace("2,1,3", "2,1,4")
+            copy_of(made / "first", here / name / place, text, **changed)
+    for line in run("runs vae").out.splitlines()[2:]:
+        assert line.split()[4] in ("3.0000", "4.0000")
+    assert "*" in run("compare vae/1 vae/2").out
+    assert "*" not in run("compare gan/1 gan/2").out
 
 
 def test_compare_as_json(run, made):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from xcnn.cli import main, options, summary
+from xcnn.training.callbacks import progress
 
 from .runs import config
 
@@ -86,9 +87,9 @@ def test_the_width_is_that_of_the_terminal():
 
 COLOUR = re.compile(r"\x1b\[\d+m")
 TABLES = {  # the columns by the terminal's width
-    200: "epoch train_loss train_acc val_loss val_acc val_auroc val_f1 lr img/s time",
-    80: "epoch train_loss train_acc val_loss val_acc val_auroc val_f1 time",
-    45: "epoch val_loss val_acc val_auroc val_f1",
+    200: "epoch train_loss train_acc val_loss val_acc val_AUROC val_F1 lr img/s time",
+    80: "epoch train_loss train_acc val_loss val_acc val_AUROC val_F1 time",
+    45: "epoch val_loss val_acc val_AUROC val_F1",
     30: "epoch val_loss val_acc",
     20: "epoch val_loss",
 }
@@ -116,10 +117,26 @@ def test_the_table_in_every_terminal(here, columns):
         cells = dict(zip(names, row.split(), strict=True))
         assert cells["epoch"] == f"{number}/2"
         numbers = {n: c.rstrip("*") for n, c in cells.items() if n.startswith(("train", "val"))}
-        assert numbers == {n: f"{float(values[known.get(n, n)]):.4f}" for n in numbers}
+        assert numbers == {n: f"{float(values[known.get(n, n.lower())]):.4f}" for n in numbers}
         assert (len(row), cells["val_loss"][-1]) == (len(header), "*")  # each is the best so far
     assert shown.count("\x1b[32m") == 2
     assert "  1/2   0% " in plain
+
+
+def test_metrics_have_short_names_in_the_table():
+    names = {
+        "coco_map": "mAP",
+        "map_50": "mAP@0.5",
+        "psnr": "PSNR",
+        "average_precision": "mAP",
+        "psnr_bicubic": "psnr bicubic",
+        "kl": "kl",
+        "accuracy": "acc",
+        "d_loss": "d loss",
+        "top_5_accuracy": "top 5 acc",
+        "recall": "recall",
+    }
+    assert {name: progress._short(name) for name in names} == names
 
 
 def test_a_terminal_without_a_width_gets_lines():

@@ -76,6 +76,14 @@ def test_init_of_other_classes(run, start):
     assert config()["new_head"] is True
 
 
+def test_a_new_head_for_as_many_classes(run, start):
+    line = f"{TRAIN} --init start.safetensors --new-head --lr 0".replace(" --quiet", "")
+    status, out, _ = run(line)
+    assert (status, "randomly initialised: 4.weight, 4.bias" in out) == (0, True)
+    np.testing.assert_array_equal(weights()["0.weight"], start["0.weight"])
+    assert not np.array_equal(weights()["4.weight"], start["4.weight"])
+
+
 @pytest.mark.parametrize("option", ["", "--new-head"])
 def test_init_of_another_model(run, start, option):
     start["5.weight"] = start.pop("0.weight")

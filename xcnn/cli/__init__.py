@@ -28,6 +28,7 @@ from . import (
     predict,
     report,
     runs,
+    sample,
     show,
     style,
     summary,
@@ -38,7 +39,7 @@ from .options import Parser, complain, print_error
 
 #: by what they are for
 COMMANDS = {
-    "train and use networks": (train, evaluate, predict, demo, export, style),
+    "train and use networks": (train, evaluate, predict, demo, sample, export, style),
     "look at networks and runs": (report, show, summary, runs, compare),
     "this machine": (datasets, doctor, warmup, completion),
 }
@@ -48,6 +49,10 @@ _ABOUT = """Train, inspect and use convolutional networks; xcnn COMMAND --help t
 
 xcnn train --data mnist --epochs 5
 """
+
+
+#: options with which any task may be meant
+_OF_TASKS = ("--task", "--config", "--help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,15 +93,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    if "--task" in (sys.argv if argv is None else argv):
-        tasks.load_installed()  # the parser needs their options
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    if not hasattr(arguments, "run"):
-        parser.print_help()
-        return 2
+    given = sys.argv[1:] if argv is None else argv
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning  # type: ignore[assignment]
+        # the parser needs their options
+        is_meant = any(text.startswith(_OF_TASKS) for text in given)
+        if is_meant or {"predict", "evaluate"} & {*given[:1]}:
+            tasks.load_installed()
+        parser = _parser()
+        arguments = parser.parse_args(argv)
+        if not hasattr(arguments, "run"):
+            parser.print_help()
+            return 2
         return 1 if arguments.run(arguments) else 0
 
 

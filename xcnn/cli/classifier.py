@@ -50,7 +50,8 @@ class Classifier:
         self.trainer, task, self.config = network.open_network(arguments)
         if not isinstance(task, tasks.Classification):
             raise ArgumentError(
-                f"{self.name} was trained for {task.name}: this command is for classification"
+                f"{self.name} was trained for {task.name}, but this command is for classification: "
+                "xcnn report and xcnn predict show what it predicts"
             )
         self.task, self.shape, self.normalize = task, task.input_shape, task.normalize
         if len(self.shape) != 3:

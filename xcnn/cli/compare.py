@@ -21,12 +21,10 @@ from .config import DEFAULTS
 from .options import Parser, print_table
 from .run_folder import RunFolder
 
-#: results, and whether the largest is the best
-_RESULTS = {
-    **{"epochs": None, "accuracy": max, "best_accuracy": max, "best_epoch": None},
-    **{"metric": None},
-    **{"loss": min, "seconds": None, "state": None},
-}
+_RESULTS = (
+    *("epochs", "accuracy", "best_accuracy", "best_epoch"),
+    *("metric", "loss", "seconds", "state"),
+)
 _OF_THE_DATA = ("classes", "mean", "std", "scale", "files", "on_error", "data_dir", "xcnn")
 _TITLES = {
     **{
@@ -49,27 +47,33 @@ def run(arguments: argparse.Namespace) -> None:
     if not found:
         raise ArgumentError(f"{' '.join(arguments.runs)}: expected run folders of xcnn train")
     records, configs = [runs.describe(folder) for folder in found], [_config(f) for f in found]
-    names = list(dict.fromkeys(name for config in configs for name in config))
+    names = list(dict.fromkeys(name for config in configs for name in _own(config)))
     differ = [n for n in names if len({repr(config.get(n)) for config in configs if config}) > 1]
     settings = {name: [config.get(name) for config in configs] for name in differ}
     if arguments.json:
         print(json.dumps({"settings": settings, "runs": records}, indent=2))
         return
+    settings.pop("epochs", None)  # among the results
     rows = [[name, *map(_show, values)] for name, values in settings.items()]
     rows += [[""] * (len(found) + 1)] * bool(rows)
     known = [name for name in _RESULTS if any(record.get(name) is not None for record in records)]
-    rows += [[_TITLES.get(name, name), *_results(name, records)] for name in known]
+    chosen = _chosen(configs)
+    rows += [[_TITLES.get(n, n), *_results(n, records, chosen.get(n))] for n in known]
     _print([["", *(record["name"] for record in records)], *rows])
 
 
 def _config(folder: RunFolder) -> dict[str, Any]:
-    """The settings of a run, but what follows from its data; none of a damaged one."""
+    """The settings of a run; none of a damaged one."""
     try:
-        config = folder.load_config(DEFAULTS)
+        return folder.load_config(DEFAULTS)
     except (XcnnError, OSError):
         return {}
-    of_data = (*_OF_THE_DATA, *tasks.get(config["task"]).from_data)
-    return {k: v for k, v in config.items() if k not in of_data}
+
+
+def _own(config: dict[str, Any]) -> list[str]:
+    """The names of settings, but what follows from the data."""
+    of_data = {*_OF_THE_DATA, *(tasks.get(config["task"]).from_data if config else ())}
+    return [name for name in config if name not in of_data]
 
 
 def _show(value: Any) -> str:
@@ -79,13 +83,23 @@ def _show(value: Any) -> str:
     return "-" if value in (None, "") else str(value)
 
 
-def _results(name: str, records: Sequence[dict[str, Any]]) -> list[str]:
-    """A row of results, the best with a star."""
+def _chosen(configs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """How the best of some results is found, if they can be compared: of one task, and one loss."""
+    known = [tasks.from_settings(config).create_loss() for config in configs if config]
+    kinds = {config["task"] for config in configs if config}
+    if len(kinds) != 1:
+        return {}
+    losses = {config["loss"] for config in configs if config}
+    is_one = len(losses) == 1 and all(loss.lower_is_better for loss in known)
+    return {"accuracy": max, "best_accuracy": max, **({"loss": min} if is_one else {})}
+
+
+def _results(name: str, records: Sequence[dict[str, Any]], choose: Any) -> list[str]:
+    """A row of results; with a way to choose, the best with a star."""
     values = [record.get(name) for record in records]
     known = [value for value in values if value is not None]
-    choose = _RESULTS[name]
     best = choose(known) if choose and len(set(known)) > 1 else None
-    texts = ["-" if value is None else runs.format_value(name, value) for value in values]
+    texts = [runs.cell(name, record) for record in records]
     marks = ["*" if best is not None and value == best else " " * bool(choose) for value in values]
     return [text + mark for text, mark in zip(texts, marks, strict=True)]
 

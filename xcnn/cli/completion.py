@@ -44,7 +44,7 @@ def _suggest(action: Any, shtab: Any) -> None:
         action.complete = shtab.DIRECTORY
     elif action.metavar in _FILES:
         action.complete = shtab.FILE
-    elif suggested and action.values is list:
+    elif suggested and action.dest not in ("data", "model"):
         action.choices = suggested.split()
     elif suggested:
         action.complete = _names_and_files(f"_xcnn_{action.dest}", suggested)

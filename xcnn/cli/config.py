@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, backends, data, metrics, tasks
+from .. import __version__, backends, data, tasks
 from ..checks import check_choice
 from ..data.augment import MIXTURES, recipe_names
 from ..errors import ArgumentError
 from ..nn import LOSSES
+from ..training import Trainer
 from . import optimizer, sources, weights
 from .run_folder import RunFolder
 
@@ -23,10 +24,12 @@ _COPIED = (
     *("accumulate", "metrics", "class_weight", "ema", "patience"),
     *("checkpoint_every", "keep", "best", "log", "report"),
 )
+#: options of tasks that are files, which may have been moved
+_FILES = ("style", "features")
 #: options that go with --resume; the others are those of the run
 MAY_CHANGE = (
     *("resume", "epochs", "device", "quiet", "memory_limit", "time_limit", "data_dir", "report"),
-    "data",  # where the folder is now
+    *("data", *_FILES),  # where they are now
 )
 
 
@@ -38,9 +41,22 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+#: losses by their names in Keras
+_OTHER_NAMES = {
+    **dict.fromkeys(("mae", "mean_absolute_error"), "l1"),
+    **dict.fromkeys(("mean_squared_error",), "mse"),
+    **dict.fromkeys(("bce", "binary_crossentropy"), "binary_cross_entropy"),
+    **dict.fromkeys(
+        ("categorical_crossentropy", "sparse_categorical_crossentropy", "crossentropy"),
+        "cross_entropy",
+    ),
+}
+
+
 def without_folders(config: dict[str, Any]) -> dict[str, Any]:
     """The settings for a page that is sent to others: names instead of this machine's paths."""
-    paths = ("data", "data_dir", "init")
+    options = tasks.get(config["task"]).options
+    paths = ("data", "data_dir", "init", *(k for k, v in options.items() if v.metavar == "FILE"))
     return {**config, **{k: Path(config[k]).name for k in paths if config.get(k)}}
 
 
@@ -53,6 +69,7 @@ def choose_task(arguments: argparse.Namespace) -> None:
         A network, data, a loss or an option that is not for the task.
     """
     name, model, source = arguments.task, arguments.model, arguments.data
+    is_named = name is not None
     if name is None and source is not None and not sources.is_folder(source):
         of_data = tasks.get(data.info(source).task)
         name = of_data.name if model is None or model in of_data.networks else None
@@ -67,18 +84,24 @@ def choose_task(arguments: argparse.Namespace) -> None:
             f"{model} cannot be trained for {task.name} ({hint}): choose one of "
             f"{', '.join(task.networks)}"
         )
+    if source is None and not task.datasets:
+        raise ArgumentError(f"{task.name} has no dataset of its own: pass --data FOLDER")
     arguments.data = source or task.datasets[0]
     if not sources.is_folder(arguments.data):
         sources.check_dataset(task, arguments.data)
+    elif not is_named and task.name == "classification":
+        sources.check_layout(arguments.data)
     arguments.loss = arguments.loss or next(iter(task.losses))
+    known = _OTHER_NAMES.get(arguments.loss, "")
+    if known in task.losses:
+        raise ArgumentError(f"--loss {arguments.loss} is called {known} here")
     check_choice("--loss", arguments.loss, list(task.losses))
     _use_defaults(arguments, task.defaults)
-    known = {option for each in tasks.names() for option in tasks.get(each).options}
-    for option in known - task.options.keys():
-        if option in arguments.given:
-            raise ArgumentError(
-                f"--{option.replace('_', '-')} is not for {task.name}: leave it out"
-            )
+    sources.check_names(arguments.parser, task)
+    for option in sources.given_task_options(arguments):
+        sources.refuse_option(option, task)
+    for option, value in task_options(arguments).items():
+        task.options[option].check(f"--{option.replace('_', '-')}", value)
 
 
 def _use_defaults(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> None:
@@ -102,20 +125,30 @@ def check_options(arguments: argparse.Namespace) -> None:
     loss, task = arguments.loss, tasks.get(arguments.task)
     if arguments.new_head and not arguments.init:
         raise ArgumentError("--new-head needs --init: pass both, or leave it out")
-    is_of_classes = loss not in LOSSES or LOSSES[loss].target == "classes"
-    if arguments.class_weight and not is_of_classes:
-        raise ArgumentError(f"--class-weight with --loss {loss}: use cross_entropy or nll")
-    if arguments.best is not None:
-        own = (metrics.create(name).name for name in arguments.metrics)
-        measured = ["loss", "accuracy", *task.measured, *own]
-        columns = [f"{split}_{name}" for split in ("train", "val") for name in measured]
-        check_choice("--best", arguments.best, columns)
+    of_classes = [k for k in task.losses if k in LOSSES and LOSSES[k].target == "classes"]
+    if arguments.class_weight and loss not in of_classes:
+        advice = f"use {' or '.join(of_classes)}" if of_classes else f"it is not for {task.name}"
+        raise ArgumentError(f"--class-weight with --loss {loss}: {advice}")
     for name in recipe_names(arguments.augment, arguments.data):
         if name in MIXTURES and loss != "cross_entropy":
+            able = "cross_entropy" in task.losses
+            advice = "use cross_entropy" if able else f"it is not for {task.name}"
             raise ArgumentError(
-                f"--augment {name} mixes labels, which --loss {loss} does not support: use "
-                "cross_entropy"
+                f"--augment {name} mixes labels, which --loss {loss} does not support: {advice}"
             )
+
+
+def check_best(column: str | None, trainer: Trainer) -> None:
+    """Check ``--best`` by the columns that history.csv will have.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    counts = trainer.loss.target in ("classes", "binary")
+    names = ["loss", *["accuracy"] * counts, *trainer.metrics]
+    if column is not None:
+        check_choice("--best", column, [f"{k}_{name}" for k in ("train", "val") for name in names])
 
 
 def of_run(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -146,6 +179,9 @@ def of_run(arguments: argparse.Namespace) -> dict[str, Any]:
         config["data"] = os.path.abspath(arguments.data)
     if sources.is_folder(config["data"]) and not os.path.isdir(config["data"]):
         raise ArgumentError(f"{config['data']} is gone: if it was moved, pass --data FOLDER")
+    for name in _FILES:
+        if name in arguments.given:
+            config[name] = os.path.abspath(getattr(arguments, name))
     same = ("data", "seed", "limit", "loss", "augment", "init", "new_head", "precision", "task")
     for name in same:
         setattr(arguments, name, config[name])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def apply(arguments: argparse.Namespace) -> None:
     """
     source = Path(arguments.config)
     actions = {action.dest: action for _, action in _settings(arguments.parser)}
-    values: dict[str, Any] = _of_run(source) if source.is_dir() else {}
+    values: dict[str, Any] = _of_run(source, actions) if source.is_dir() else {}
     for key, value in ({} if source.is_dir() else _read(source)).items():
         name = key.replace("-", "_")
         if name not in actions:
@@ -81,13 +81,12 @@ def _read(file: Path) -> dict[str, Any]:
         return tomllib.loads(read_all(opened, MAX_JSON).decode("utf-8-sig"))
 
 
-def _of_run(folder: Path) -> dict[str, Any]:
+def _of_run(folder: Path, known: Container[str]) -> dict[str, Any]:
     """The settings of a run, as options."""
     config = RunFolder(folder).load_config(DEFAULTS)
     config |= sources.folder_options(config)
-    others = ("xcnn", "classes", "input_shape", "mean", "std", "scale", "files", "on_error")
     config["warmup"] = config["warmup"] or None
-    return {k: v for k, v in config.items() if k not in others and v not in (None, [])}
+    return {k: v for k, v in config.items() if k in known and v not in (None, [])}
 
 
 def _convert(source: Path, name: str, value: Any, action: Any, parser: Parser) -> Any:

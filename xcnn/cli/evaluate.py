@@ -17,10 +17,13 @@ from .options import Parser, add_device, count, say
 
 def add_options(parser: Parser) -> None:
     parser.add("model RUN", "run folder from xcnn train, or ONNX file from xcnn export")
-    sources.add_data(parser, "another dataset of the same shape and classes, or a folder of images")
+    sources.add_data(
+        parser, "another dataset with such inputs, or a folder; default: the one of the training"
+    )
     add_device(parser)
     parser.add("--batch-size N", "images at a time", type=count, default=256)
     parser.add("--limit N", "use only the first N test images", type=count)
+    sources.add_task_options(parser, "evaluate")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -29,7 +29,8 @@ def run(arguments: argparse.Namespace) -> None:
     if path.suffix.lower() != network.SUFFIX:
         raise ArgumentError(f"{path}: expected a file name that ends in {network.SUFFIX}")
     config, model = folder.load_config(), folder.load_model()
-    exported = tasks.from_settings(config).exported(model, arguments.postprocess)
+    task = tasks.from_settings(config)
+    exported = task.exported(model, arguments.postprocess)
     shape = exported.input_shape or config["input_shape"]
     example = backends.get("cpu").xp.zeros((2, *shape), "float32")
     more = {"outputs": exported.text, "postprocessed": arguments.postprocess}
@@ -38,15 +39,19 @@ def run(arguments: argparse.Namespace) -> None:
     names: dict[str, Any] = {"input_names": "input", "output_names": list(exported.outputs)}
     names["dynamic_size"] = exported.any_size
     onnx.export(exported.model, example, path, **names, metadata=metadata)
-    say(_describe(path, exported, config))
+    say(_describe(path, exported, task, config))
 
 
-def _describe(path: Path, exported: tasks.Exported, config: dict[str, Any]) -> str:
+def _describe(
+    path: Path, exported: tasks.Exported, task: tasks.Task, config: dict[str, Any]
+) -> str:
     channels, *sides = exported.input_shape or config["input_shape"]
     sides = ["height", "width"] if exported.any_size else sides
     shape = ", ".join(["batch", *map(str, [channels, *sides])])
     count = sum(p.numel() for p in exported.model.parameters())
-    classes = f"; {len(config['classes'])} classes" if config["classes"] else ""
+    count_classes, noun = len(task.classes), task.classes_are
+    noun = noun.removesuffix("s") if count_classes == 1 else noun
+    classes = f"; {count_classes} {noun}" if count_classes else ""
     mean, std = (", ".join(f"{v:.4g}" for v in config[key]) for key in ("mean", "std"))
     scaled = f", (x / {config['scale']:g} - mean) / std with mean {mean}, std {std}"
     return (

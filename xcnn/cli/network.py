@@ -30,7 +30,7 @@ _METADATA = ("classes", "data", "input_shape", "loss", "mean", "scale", "std")
 def add_unknown(parser: Parser) -> None:
     """Add the options for ONNX files that do not say how they were trained."""
     unknown = "for an ONNX file without metadata"
-    mean = f"mean of each channel of the training data, with pixels from 0 to 1; {unknown}"
+    mean = f"mean of each channel in the training; pixels are from 0 to 1; {unknown}"
     parser.add("--mean X,...", mean, type=numbers)
     parser.add("--std X,...", f"standard deviation of each channel; {unknown}", type=numbers)
     parser.add("--classes FILE", f"text file of class names, one per line; {unknown}")
@@ -74,7 +74,7 @@ def open_network(arguments: argparse.Namespace) -> Opened:
     else:
         folder = RunFolder(path)
         config = folder.load_config()
-        config["crop"] = sources.is_folder(config["data"])
+        config["crop"] = _crops(config)
         model = folder.load_model()
     if config is not None and options:
         raise ArgumentError(
@@ -91,6 +91,9 @@ def open_network(arguments: argparse.Namespace) -> Opened:
         guessed = _guess_task(path, model, _check_options(options))
         config = {"crop": True, "loss": None, "task": guessed.name}
         return Opened(Trainer(model, loss="mse"), guessed, config)
+    for name in sources.given_task_options(arguments):
+        sources.refuse_option(name, tasks.get(config["task"]))
+        config[name] = getattr(arguments, name)
     task = tasks.from_settings(config)
     if config.get("postprocessed"):  # there is nothing to convert
         return Opened(Trainer(model, loss="mse"), task, config)
@@ -144,12 +147,19 @@ def describe_inputs(model: onnx.Graph) -> str:
 
 def metadata(config: dict[str, Any], **more: Any) -> dict[str, str]:
     """The metadata of an exported file, as JSON values."""
-    entries = {**tasks.from_settings(config).settings(), **more, "data": config["data"]}
-    entries["crop"] = sources.is_folder(config["data"])
+    task = tasks.from_settings(config)
+    entries = {**task.settings(), **more, "data": config["data"]}
+    if task.crops and len(task.input_shape) == 3:
+        entries["crop"] = _crops(config)
     for key, value in entries.items():
         if isinstance(value, str) and Path(value).is_absolute():
             entries[key] = Path(value).name  # without this machine's folders
     return {key: json.dumps(value) for key, value in entries.items()}
+
+
+def _crops(config: dict[str, Any]) -> bool:
+    """Whether the pictures of the training data kept their aspect ratio."""
+    return tasks.get(config["task"]).crops and sources.is_folder(config["data"])
 
 
 def _check_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -42,8 +42,9 @@ class Parser(argparse.ArgumentParser):
             self.add_argument(*options, action=_Help, nargs=0, default=argparse.SUPPRESS, help=help)
 
     def section(self, title: str) -> None:
-        """Start a group of options in ``--help-all``."""
-        self._section = self.add_argument_group(title)
+        """Start a group of options in ``--help-all``, or go on with one."""
+        groups = (group for group in self._action_groups if group.title == title)
+        self._section = next(groups, None) or self.add_argument_group(title)
 
     def sections(self) -> Iterator[tuple[str, list[argparse.Action]]]:
         """The groups of arguments, with their titles."""
@@ -79,7 +80,7 @@ class Parser(argparse.ArgumentParser):
             The type of its value in a file: bool, int, float, str or list (of str, separated by
             commas on the command line).
         suggested
-            What a shell completes without ``choices``; unless ``values`` is list, files too.
+            What a shell completes without ``choices``; for ``--data`` and MODEL, files too.
         """
         name, *metavar = option.split()
         if metavar:
@@ -146,7 +147,8 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         """The help that fits one screen."""
         description, examples = self._texts()
-        lines = [self._usage(), "", *textwrap.wrap(description, _COLUMNS)]
+        between = [] if self.commands else [""]  # the list of commands fills the screen
+        lines = [self._usage(), *between, *textwrap.wrap(description, _COLUMNS)]
         body = list(self._list_commands() if self.commands else self._list_arguments())
         lines += ["", *body] if body else []
         if len(examples) == 1:

@@ -71,13 +71,14 @@ def open_run(
     if state == "training":
         missing.append(f"The training still runs: this is its state after epoch {len(history)}.")
     if isinstance(model, Exception):
-        missing.append(f"The network cannot be read: {_first_sentence(model)}")
+        missing.append(f"The network cannot be read: {_first_sentence(model, path)}")
     else:
         trainer = Trainer(model.to(backend), loss=task.create_loss(), metrics=task.measured)
     try:
         dataset = open_data(config, data_dir)
     except (XcnnError, OSError) as error:
-        missing.append(f"The data are not shown: {_first_sentence(error)}")
+        places = config["data"], data_dir, config.get("data_dir")
+        missing.append(f"The data are not shown: {_first_sentence(error, *places)}")
     parts: dict[str, Any] = {} if dataset is None else loaders(config, dataset)
     return Run(
         os.path.basename(os.path.abspath(path)),
@@ -102,9 +103,12 @@ def _saved(folder: RunFolder) -> tuple[dict[str, Any], list[dict[str, Any]], Any
         return config, history, error
 
 
-def _first_sentence(error: Exception) -> str:
-    """What went wrong, without the list of what was tried."""
-    return str(error).splitlines()[0].removesuffix(" Searched:")
+def _first_sentence(error: Exception, *folders: Any) -> str:
+    """What went wrong, without the list of what was tried; names instead of these folders."""
+    text = str(error).splitlines()[0].removesuffix(" Searched:")
+    for folder in filter(None, map(str, folders)):
+        text = text.replace(folder, os.path.basename(os.path.abspath(folder)))
+    return text
 
 
 def open_data(config: dict[str, Any], data_dir: str | None) -> DataSplits:

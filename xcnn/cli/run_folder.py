@@ -257,7 +257,7 @@ def damaged_entries(config: Any, required: Mapping[str, Any] = _REQUIRED) -> lis
     if not wrong:
         try:
             task = tasks.from_settings(entries)
-        except (XcnnError, TypeError, ValueError) as error:
+        except (XcnnError, ArithmeticError, TypeError, ValueError) as error:
             return [str(error)]
         if "model" in required and entries["model"] not in task.networks:
             return ["model"]
@@ -272,4 +272,6 @@ def _is(value: Any, kind: Any) -> bool:
         return isinstance(value, list) and bool(value) and all(_is(v, kind[0]) for v in value)
     if isinstance(kind, dict):
         return isinstance(value, str) and value in kind
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
     return isinstance(value, kind) and (kind is str or abs(value) < _MAX_NUMBER)

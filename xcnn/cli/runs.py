@@ -33,7 +33,7 @@ _COLUMNS = {
     },
 }
 
-_OF_CLASSES = ("accuracy", "best_accuracy")
+_OPTIONAL = ("accuracy", "best_accuracy", "metric")
 
 
 def add_options(parser: Parser) -> None:
@@ -61,9 +61,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(records, indent=2))
     elif records:
-        optional = ("metric",) if all(r["metric"] is None for r in records) else _OF_CLASSES
-        shown = [n for n in _COLUMNS if n not in optional or any(r[n] is not None for r in records)]
-        rows = [[_cell(name, record) for name in shown] for record in records]
+        known = {n for n in _COLUMNS if any(r[n] is not None for r in records)}
+        shown = [n for n in _COLUMNS if n in known or n not in _OPTIONAL]
+        rows = [[cell(name, record) for name in shown] for record in records]
         titles, ranks = zip(*(_COLUMNS[name] for name in shown), strict=True)
         print_table([titles, *rows], ranks, left=3)
         for record in records:
@@ -91,6 +91,8 @@ def describe(run: RunFolder) -> dict[str, Any]:
             best = best_row(history, "val_accuracy")
             record |= {"best_accuracy": best["val_accuracy"], "best_epoch": int(best["epoch"])}
         for name in tasks.get(config["task"]).measured[:1]:
+            if name not in metrics.names():  # a term of the loss, which is listed anyway
+                continue
             if last.get(f"val_{name}") is not None:
                 record["metric"] = f"{metrics.title(name)} {last[f'val_{name}']:.4f}"
         record["seconds"] = sum(row["seconds"] for row in history)
@@ -102,17 +104,13 @@ def _order(value: Any) -> tuple[bool, Any]:
     return (value is not None, value)
 
 
-def _cell(name: str, record: Mapping[str, Any]) -> str:
+def cell(name: str, record: Mapping[str, Any]) -> str:
+    """A result of a run as text."""
     value = record[name]
     if value is None:
         return "-"
     if name == "epochs":
         return f"{value}/{record['planned_epochs']}"
-    return format_value(name, value)
-
-
-def format_value(name: str, value: Any) -> str:
-    """A result as text."""
     if name == "seconds":
         return duration(value)
     if name.endswith("accuracy"):

@@ -5,12 +5,24 @@ from __future__ import annotations
 import argparse
 import os
 import zlib
+from pathlib import Path
 from typing import Any
 
 from .. import data, tasks
 from ..data import Subset, subsample
 from ..errors import ArgumentError, did_you_mean
 from .options import Parser, count
+
+TASK = "task"  # the title of the options of tasks
+#: what a folder for a task has
+_LAYOUTS = {
+    **{"labels.csv": "multi-label", "targets.csv": "regression", "keypoints.csv": "keypoints"},
+    **{"masks": "segmentation", "annotations/trainval.txt": "segmentation"},
+    **dict.fromkeys(
+        ("annotations/instances_*.json", "*annotations*.json", "*coco*.json", "Annotations"),
+        "detection",
+    ),
+}
 
 
 def add_data(parser: Parser, help: str, default: str | None = None) -> None:
@@ -23,6 +35,71 @@ def add_data(parser: Parser, help: str, default: str | None = None) -> None:
 def add_data_dir(parser: Parser) -> None:
     """Add ``--data-dir``."""
     parser.add("--data-dir DIR", "folder to search for datasets before $XCNN_DATA and the cache")
+
+
+def add_task_options(parser: Parser, command: str | None = None) -> None:
+    """Add the options of the tasks, or those that this command has too, which has its own already.
+
+    One that is called like an option of the command is left out.
+    """
+    parser.section(TASK)
+    taken = {action.dest for _, actions in parser.sections() for action in actions}
+    kinds = {name: tasks.get(name) for name in tasks.names()}
+    for key in dict.fromkeys(key for kind in kinds.values() for key in kind.options):
+        used = {n: k.options[key] for n, k in kinds.items() if key in k.options}
+        option = next(iter(used.values()))
+        if key in taken or (command and command not in option.used_by):
+            continue
+        text = f"{option.text}; for {', '.join(used)}"
+        if command:
+            text += "; default: that of the training"
+        elif option.default not in (None, "") and not isinstance(option.default, bool):
+            text += f"; default: {option.default}"
+        name, is_flag = f"--{key.replace('_', '-')}", option.kind is bool
+        settings = {"action": "store_true"} if is_flag else {"type": option.type}
+        name += "" if is_flag else f" {option.metavar}"
+        parser.add(name, text.replace("%", "%%"), values=option.kind, default=None, **settings)
+
+
+def check_names(parser: Parser, task: type[tasks.Task]) -> None:
+    """Refuse a task with an option that ``xcnn train`` has, or another task in another type.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    for title, actions in parser.sections():
+        for action in actions:
+            option, is_own = task.options.get(action.dest), title != TASK or action.dest == "task"
+            kind = getattr(action, "values", None)
+            if option is not None and (is_own or kind is not option.kind):
+                owner = "xcnn train" if is_own else "another task"
+                raise ArgumentError(
+                    f"{task.name} has an option {action.dest}, which is one of {owner} already: "
+                    "rename it"
+                )
+
+
+def given_task_options(arguments: argparse.Namespace) -> list[str]:
+    """The options of :func:`add_task_options` that a command was called with."""
+    known = [a.dest for title, group in arguments.parser.sections() if title == TASK for a in group]
+    return [name for name in known if name in arguments.given and name != "task"]
+
+
+def refuse_option(name: str, task: type[tasks.Task]) -> None:
+    """Refuse an option that another task has.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    if name in task.options:
+        return
+    users = ", ".join(n for n in tasks.names() if name in tasks.get(n).options)
+    own = ", ".join(f"--{key.replace('_', '-')}" for key in task.options)
+    advice = f"its options are {own}" if own else "leave it out"
+    option = f"--{name.replace('_', '-')}"
+    raise ArgumentError(f"{option} is for {users}, not for {task.name}: {advice}")
 
 
 def add_folder(parser: Parser) -> None:
@@ -159,6 +236,23 @@ def check_dataset(task: type[tasks.Task], name: str) -> None:
             f"--data {name} is for {data.info(name).task}, not for {task.name}: choose "
             f"{' or '.join(task.datasets)}, or a folder"
         )
+
+
+def check_layout(folder: str) -> None:
+    """Refuse a folder for classification that is laid out for another task.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    for root in (Path(folder), Path(folder, "train")):
+        for pattern, task in _LAYOUTS.items():
+            found = next(root.glob(pattern), None)
+            if found is not None and (found.name != "masks" or (root / "images").is_dir()):
+                raise ArgumentError(
+                    f"--data {folder} has {found.relative_to(folder)}, which is for {task}: pass "
+                    f"--task {task}, or --task classification if its folders are classes"
+                )
 
 
 def _name_or_folder(text: str) -> str:

@@ -37,6 +37,7 @@ from . import config_file, optimizer, sources, weights
 from .config import (
     MAY_CHANGE,
     SMALL,
+    check_best,
     check_options,
     check_same_data,
     choose_task,
@@ -66,17 +67,12 @@ def add_options(parser: Parser) -> None:
         if name not in trained
     }
     parser.add("model MODEL", names, other, nargs="?", choices=sorted(trained))
-    parser.section("task")
+    parser.section(sources.TASK)
     what = "; ".join(f"{name}: {kind.text}" for name, kind in kinds.items())
-    what = f"what the network is trained for; default: what it or the data are for; tasks: {what}"
+    what = f"what the network is trained for; default: what it or the data are for; tasks: {what}; "
+    what += "tasks have other defaults for --epochs, --batch-size, --lr, --schedule or --augment "
+    what += "where these are better: --print-config shows them"
     parser.add("--task NAME", what.replace("%", "%%"), type=_task, suggested=list(kinds))
-    options = {key: o for kind in kinds.values() for key, o in kind.options.items()}
-    for key, option in options.items():
-        users = ", ".join(k for k, kind in kinds.items() if key in kind.options)
-        default = "none" if option.default in (None, "") else option.default
-        text = f"{option.text}; for {users}; default: {default}".replace("%", "%%")
-        option_name = f"--{key.replace('_', '-')} {option.metavar}"
-        parser.add(option_name, text, type=option.type, values=type(option.default))
     parser.section("data")
     sources.add_data(
         parser,
@@ -105,7 +101,7 @@ def add_options(parser: Parser) -> None:
     )
     losses_help += "are binary need two classes"
     known = list(dict.fromkeys(loss for kind in kinds.values() for loss in kind.losses))
-    parser.add("--loss NAME", losses_help, choices=known)
+    parser.add("--loss NAME", losses_help, suggested=known)
     weight = "balanced: classes weigh in the loss as if they were equally frequent"
     parser.add("--class-weight NAME", weight, choices=["balanced"])
     average = "test and save an exponential moving average of the weights, such as 0.999"
@@ -145,6 +141,7 @@ def add_options(parser: Parser) -> None:
     time_limit = "stop after a time, such as 30min or 2h, to be resumed"
     parser.add("--time-limit TIME", time_limit, type=_time)
     config_file.add_options(parser)
+    sources.add_task_options(parser)
     parser.common = _COMMON
 
 
@@ -176,6 +173,7 @@ def run(arguments: argparse.Namespace) -> None:
     loader.drop_last = _last_batch_is_one(model, len(dataset.train), config["batch_size"])
     algorithm = optimizer.create_optimizer(config, model, rates)
     trainer = _trainer(task, model, algorithm, config, len(loader))
+    check_best(config["best"], trainer)
     used = _callbacks(arguments, config)
     test = _loader(task, dataset, config, training=False)
     if arguments.resume:
@@ -184,6 +182,7 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         name = f"{config['model']}-{Path(config['data']).name}"
         folder = RunFolder.create(arguments.out, name, config)
+    done = len(folder.load_history())
     if not arguments.quiet:
         _print_start(config, model, dataset, reset)
     # a training that diverges is reported
@@ -197,7 +196,7 @@ def run(arguments: argparse.Namespace) -> None:
             class_weight=config["class_weight"],
             resume=folder.path,
         )
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - started if len(trainer.history) > done else None
     _print_end(trainer, task, config["best"], len(dataset.test), folder, seconds)
 
 
@@ -349,7 +348,7 @@ def _print_end(
     best: str | None,
     total: int,
     folder: RunFolder,
-    seconds: float,
+    seconds: float | None,
 ) -> None:
     if trainer.scaler is not None:
         skipped = trainer.scaler.skipped
@@ -362,14 +361,17 @@ def _print_end(
     last = trainer.history[-1]
     values = {"loss": last.val_loss, "accuracy": last.val_accuracy}
     values |= {name: last.metrics.get(f"val_{name}") for name in trainer.metrics}
+    time_taken = "" if seconds is None else f" in {seconds:.1f} s"
     say(
         f"test {task.result(values, total)} after "
-        f"{count_epochs(last.epoch)} in {seconds:.1f} s{_best(trainer, best)}: {folder.path}"
+        f"{count_epochs(last.epoch)}{time_taken}{_best(trainer, best)}: {folder.path}"
     )
 
 
 def _best(trainer: Trainer, column: str | None) -> str:
-    """The best epoch, by this column or the test loss, unless it is the last."""
+    """The best epoch, by this column or the test loss, unless it is the last or none is known."""
+    if column is None and not trainer.loss.lower_is_better:
+        return ""
     column = column or "val_loss"
     sign = 1 if trainer.mode_of(column) == "max" else -1
     known = [epoch for epoch in trainer.history if math.isfinite(epoch.value(column))]

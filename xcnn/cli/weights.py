@@ -22,7 +22,7 @@ def add_options(parser: Parser) -> None:
         "start from weights, by name: a run folder, a safetensors, PyTorch or ONNX file, or a URL"
     )
     parser.add("--init RUN", init)
-    head = "keep random weights where those of --init have other shapes"
+    head = "keep random weights in the last layer, and where those of --init have other shapes"
     parser.add("--new-head", head, action="store_true")
     freeze = (
         "do not train parameters whose names match, such as 'features.*'; can be repeated; batch "
@@ -61,7 +61,7 @@ def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
         names, such as torchvision's; or a URL, as ``weights`` of :func:`xcnn.models.create`.
     new_head
         Keep the model's weights where the file's have another shape, such as the last layer's for
-        another number of classes.
+        another number of classes; and those of the last layer in any case.
 
     Returns
     -------
@@ -81,6 +81,7 @@ def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
     arrays = folder.load_model().state_dict() if folder.is_run() else _read(path, model)
     misshapen = [k for k in state if k in arrays and arrays[k].shape != state[k].shape]
     if new_head:
+        misshapen += [] if _has_head(model, misshapen) else _last_layer(model)
         arrays.update({k: state[k] for k in misshapen})
     try:
         model.load_state_dict(arrays)
@@ -88,6 +89,19 @@ def load_init(model: Module, path: str, new_head: bool = False) -> list[str]:
         advice = _advice(path, model, arrays, misshapen)
         raise StateDictError(f"--init {path}: {error}\n{advice}") from None
     return misshapen
+
+
+def _has_head(model: Module, names: Sequence[str]) -> bool:
+    """Whether one of the weights is in the last part of the model: it may have several outputs."""
+    part = [name.partition(".")[0] for name, _ in model.named_parameters()][-1]
+    return any(name.partition(".")[0] == part for name in names)
+
+
+def _last_layer(model: Module) -> list[str]:
+    """The names of the last layer's parameters."""
+    names = [name for name, _ in model.named_parameters()]
+    layer = names[-1].rpartition(".")[0]
+    return [name for name in names if name.rpartition(".")[0] == layer]
 
 
 def _read(path: str, model: Module) -> dict[str, Any]:

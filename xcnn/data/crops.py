@@ -32,7 +32,9 @@ class Crops(ArrayDataset):
     Attributes
     ----------
     paths : list of str
-        The files.
+        The file of each crop.
+    root : str
+        Their folder.
 
     Raises
     ------
@@ -47,16 +49,18 @@ class Crops(ArrayDataset):
         if not isinstance(folder, ImageFolder) or not len(indices):
             raise DataError(f"Crops are cut from an ImageFolder with images, got {pictures!r}")
         shape = folder.shape
-        self.paths = [folder.paths[i] for i in indices]
+        files = [folder.paths[i] for i in indices]
         most = min(_EACH, max(1, _MOST // len(indices)))
         parts: list[np.ndarray] = [np.empty(0)] * len(indices)
 
         def fill(n: int) -> None:
             rng = np.random.Generator(np.random.PCG64([seed, n]))
-            parts[n] = _cut(self.paths[n], shape, most, rng)
+            parts[n] = _cut(files[n], shape, most, rng)
 
         DECODERS.run(fill, range(len(indices)), folder.threads)
         x = np.concatenate(parts)
+        self.root = folder.root
+        self.paths = [file for file, part in zip(files, parts, strict=True) for _ in part]
         super().__init__(x, x)
 
 

@@ -220,7 +220,8 @@ class CocoDetection(DetectionDataset):
         threads: int | None = None,
     ) -> None:
         file = check_path("annFile", annFile)
-        pictures, names = read_coco(check_path("root", root), file)
+        self.root = check_path("root", root)
+        pictures, names = read_coco(self.root, file)
         names = names if classes is None else check_texts("classes", classes)
         super().__init__(file, [*pictures], [file], names, size, channels, on_error, threads)
 

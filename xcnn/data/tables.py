@@ -116,6 +116,8 @@ class CSVDataset(ArrayDataset):
         missing = [name for name in (*inputs, *targets) if name not in header]
         if missing or not inputs:
             problem = f"no column {missing[0]!r}" if missing else "no columns of features"
+            if len(header) == 1 and any(character in header[0] for character in ",;\t"):
+                problem += f"; expected {delimiter!r} between the columns"
             raise DataError(f"{path}, line 1: {problem}; the columns are {', '.join(header)}")
         columns = [(header.index(name), f"column {name!r}") for name in inputs]
         labels = [(header.index(name), f"column {name!r}") for name in targets]
@@ -138,6 +140,7 @@ class CSVDataset(ArrayDataset):
                 numbers.extend(self._number(row[c], line, what) for c, what in labels)
             lines.append(line)
         folder = os.path.dirname(self.path)
+        self.root = folder or os.curdir
         self.paths = [os.path.join(folder, name) for name in names]
         self.target_paths = [self.path]
         x: Any = _ImageFiles(self.path, self.paths, lines, shape, crop)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import functional as F
-from .. import nn
+from .. import init, nn
 from ..checks import check_int
 from ..tensor import Tensor
 from .registry import ImageShape, image_shape, register_block, register_network
@@ -44,7 +44,7 @@ class EDSR(nn.Module):
         for step in (2, 2) if factor == 4 else (factor,):
             steps += [_conv(channels, step**2), nn.PixelShuffle(step)]
         last = nn.Conv2d(channels, in_channels, 3, padding=1, nonlinearity="linear")
-        last.weight.data *= 0.1  # training starts near bicubic interpolation
+        init.zeros_(last.weight)  # training starts from bicubic interpolation
         self.tail = nn.Sequential(nn.Sequential(*steps), last)
         self.factor = factor
 
@@ -69,7 +69,8 @@ def edsr_small(
     a convolution, all skipped by one sum; for each doubling (or for a factor of 3 at once) a
     convolution and a pixel shuffle; a convolution. The paper's baseline has 16 blocks of 64
     channels. Unlike the paper's, the result is added to the image enlarged by bicubic
-    interpolation, as in VDSR (Kim et al. 2016, arXiv:1511.04587): training takes minutes.
+    interpolation, as in VDSR (Kim et al. 2016, arXiv:1511.04587), and the weights of the last
+    convolution are 0 at first, so that training starts from there and takes minutes.
 
     Parameters
     ----------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 from .. import backends, nn
 from ..errors import ArgumentError, FileFormatError, did_you_mean, show
-from ..files import AnyPath
+from ..files import AnyPath, read_json, reading
 from ..serialize import load, read
 from ..tensor import Buffer, Tensor
 from .registry import register_block
@@ -96,6 +98,12 @@ class Features(nn.Module):
                 raise ArgumentError(f"the features have no layer {show(name)}{hint}")
         return set(names)
 
+    def least_size(self, names: Collection[str]) -> int:
+        """Height and width of pictures that leave a pixel in each of the named layers."""
+        depth = 1 + max((self.names.index(name) for name in names), default=0)
+        strides = [layer.stride[0] for layer in self.layers[:depth] if hasattr(layer, "stride")]
+        return math.prod(strides)
+
     def spread(self) -> tuple[list[str], list[str]]:
         """The layers that losses compare by default: for the content, and for the style.
 
@@ -136,13 +144,21 @@ def load_features(path: AnyPath) -> Features:
     path
         Weights of a VGG of any depth, such as torchvision's vgg19-dcbb9e9d.pth; or a file of
         :func:`xcnn.save` with :class:`Features`, or with a network that has ``features``, whose
-        inputs are then normalised as those of ImageNet.
+        inputs are then normalised as those of ImageNet; or the folder of a run that trained such a
+        network, which are normalised as they were for it.
 
     Raises
     ------
     FileNotFoundError, FileFormatError
         The file is missing or damaged, or has nothing of the kind.
     """
+    more = {}
+    if (folder := Path(path)).is_dir():
+        if not (folder / "config.json").is_file():
+            raise FileFormatError(f"{path} is a folder, but not of a run: {_WANTED}")
+        config, path = read_json(folder / "config.json"), folder / "model.safetensors"
+        with reading(folder / "config.json", "is damaged"):
+            more = {name: [float(v) for v in config[name]] for name in ("mean", "std")}
     arrays, metadata = read(path)
     if "architecture" not in metadata:
         layers = vgg_features(arrays)
@@ -155,7 +171,9 @@ def load_features(path: AnyPath) -> Features:
     layers = getattr(model, "features", None)
     if not isinstance(layers, nn.Sequential):
         raise FileFormatError(f"{path} has a {type(model).__name__} without features: {_WANTED}")
-    return Features(layers)
+    return Features(layers, **more)
 
 
-_WANTED = "expected those of torchvision, or a file of xcnn.save with models.Features or a VGG"
+_WANTED = (
+    "expected those of torchvision, or a run or a file of xcnn.save with a VGG or its features"
+)

@@ -89,11 +89,14 @@ class Loss(_Criterion):
         For binary targets: a larger output predicts 1.
     term_names : tuple of str
         Of a loss that is a sum: names of what :meth:`terms` returns, each of which is a metric.
+    lower_is_better : bool
+        Whether the epoch with the lowest loss is the best; not if two networks compete.
     """
 
     target: ClassVar[str] = "values"
     term_names: ClassVar[tuple[str, ...]] = ()
     threshold: ClassVar[float] = 0.5
+    lower_is_better: ClassVar[bool] = True
     _averages_terms: ClassVar[bool] = False  # whether a term is a mean over several elements
 
     if not TYPE_CHECKING:

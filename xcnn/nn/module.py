@@ -625,6 +625,9 @@ def evaluating(module: Module) -> Iterator[None]:
             inner.training = mode
 
 
+_SHOWN = 10  # names in an error message
+
+
 def matching_parameters(
     module: Module, patterns: str | Sequence[str], argument: str = "patterns"
 ) -> dict[str, Parameter]:
@@ -663,7 +666,8 @@ def matching_parameters(
     for pattern in check_texts(argument, [patterns] if isinstance(patterns, str) else patterns):
         matches = {k: p for k, p in parameters.items() if fnmatchcase(k, pattern)}
         if not matches:
-            hint = did_you_mean(pattern, parameters) or f"; choose from: {', '.join(parameters)}"
+            shown = [*list(parameters)[:_SHOWN], "..."] if len(parameters) > _SHOWN else parameters
+            hint = did_you_mean(pattern, parameters) or f"; choose from: {', '.join(shown)}"
             raise ArgumentError(f"{argument} {pattern!r} matches no parameter{hint}")
         found |= matches
     return found

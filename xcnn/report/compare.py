@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .. import metrics
 from .contents import best_epoch
 
-_RESULTS = {
+_RESULTS: dict[str, tuple[str, Any]] = {
     "val_accuracy": ("Test accuracy", max),
     "val_loss": ("Test loss", min),
     "train_accuracy": ("Train accuracy", max),
@@ -18,6 +19,8 @@ _RESULTS = {
 
 def comparison(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Results of runs, their settings that differ, and the difference of two confusion matrices.
+
+    Nothing is the best of runs for several tasks, and no loss of runs with several losses.
 
     Returns
     -------
@@ -36,12 +39,24 @@ def comparison(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _results(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     columns = [run["history"]["columns"] for run in runs]
+    tables = [dict(run["settings"]) for run in runs]
+    is_one = {key: len({table.get(key) for table in tables}) == 1 for key in ("task", "loss")}
+    is_one["loss"] &= is_one["task"] and all(run["lower_is_better"] for run in runs)
     for name, (title, choose) in _RESULTS.items():
+        if not is_one["loss" if name.endswith("loss") else "task"]:
+            choose = None
         of_columns = _mean if name == "seconds" else _last
         values = [of_columns(of_run.get(name)) for of_run in columns]
         rows.append(_row(title, values, choose, "percent" if "accuracy" in name else "number"))
+    known = {n: None for of_run in columns for n in of_run if n.startswith("val_")}
+    for name in [n for n in known if n not in _RESULTS]:
+        values = [_last(of_run.get(name)) for of_run in columns]
+        rows.append(_row(f"Test {metrics.title(name[4:])}", values, None, "number"))
     epochs = [best_epoch(of_run) for of_run in columns]
-    numbers = [c["epoch"][e[1]] if e else None for c, e in zip(columns, epochs, strict=True)]
+    numbers = [
+        c["epoch"][e[1]] if e and (run["lower_is_better"] or not e[0].endswith("loss")) else None
+        for c, e, run in zip(columns, epochs, runs, strict=True)
+    ]
     rows.append(_row("Best epoch", numbers, None, "integer"))
     parameters = [run.get("architecture", {}).get("parameters") for run in runs]
     rows.append(_row("Parameters", parameters, None, "integer"))

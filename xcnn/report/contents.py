@@ -33,6 +33,7 @@ def measure(
     rows = run.rows()
     contents: dict[str, Any] = {"name": run.name, "missing": missing}
     contents |= {"predictions": None, "outcomes": None}
+    contents["lower_is_better"] = run.trainer is None or run.trainer.loss.lower_is_better
     shown = None
     if run.test is not None and len(run.test.dataset):
         shown = examples.Examples(run.test)
@@ -145,10 +146,12 @@ def overview(
     def add(label: str, value: str, note: str = "") -> None:
         tiles.append({"label": label, "value": value, "note": note})
 
+    is_ranked = run.trainer is None or run.trainer.loss.lower_is_better
     for quantity in ("accuracy", "loss"):
         for part, name in (("Test", f"val_{quantity}"), ("Train", f"train_{quantity}")):
             if rows and rows[-1].get(name) is not None:
-                add(f"{part} {quantity}", *_result(name, rows[-1][name], columns))
+                value, note = _result(name, rows[-1][name], columns)
+                add(f"{part} {quantity}", value, note if is_ranked or quantity != "loss" else "")
                 break
     measured = () if run.task is None else run.task.measured
     for quantity in (m if isinstance(m, str) else m.name for m in measured):

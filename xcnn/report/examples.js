@@ -41,15 +41,18 @@ function outcomesSection(run) {
   const found = run.outcomes;
   if (!found) return null;
   const one = ({ index, text, pictures, file }) => el("li", {}, el("figure", { class: "outcome" },
-    el("div", { class: "strip" }, pictures.map(([title, src]) => picture(src, `${title}, example ${index}`, title))),
-    el("figcaption", {}, text ? el("div", { class: "verdict" }, text) : null,
+    el("div", { class: "beside" }, pictures.map(([title, src]) => picture(src, `${title}, example ${index}`, pictures.length > 1 ? title : ""))),
+    el("figcaption", {}, text ? el("div", { class: text.startsWith("✗") ? "verdict wrong" : "verdict" }, text) : null,
       file ? el("div", { class: "file", title: file }, file) : null)));
   const part = found.used < found.total ? `${whole(found.used)} of ${whole(found.total)} test examples, evenly spaced`
     : `all ${plural(found.used, "test example")}`;
   return [
     quiet(`${part[0].toUpperCase()}${part.slice(1)}, after epoch ${found.epoch}.`),
     found.samples ? picture(found.samples, "new examples", "New examples that the network draws") : null,
-    el("ul", { class: "gallery" }, found.examples.map(one)),
+    found.legend.length ? el("ul", { class: "legend" }, found.legend.map(([name, colour]) =>
+      el("li", {}, el("span", { class: "swatch", "--own": colour }), isolated(clipped(name))))) : null,
+    el("ul", { class: "outcomes", "--n": Math.max(1, ...found.examples.map((one) => one.pictures.length)) },
+      found.examples.map(one)),
   ];
 }
 

@@ -82,15 +82,21 @@ def _bounds(x: Array) -> tuple[float, float]:
 
 
 def _paths(dataset: Any, indices: Sequence[int]) -> list[str | None]:
-    """Names of the files of examples, relative to the folder of the data; None: no files."""
+    """The files of examples, relative to the folder of the data or only names; None: no files."""
     at = np.asarray(indices, np.int64)
     while hasattr(dataset, "dataset") and hasattr(dataset, "indices"):  # Subset, also PyTorch's
         at, dataset = np.asarray(dataset.indices)[at], dataset.dataset
     paths = getattr(dataset, "paths", None)
-    if paths is None:
+    if paths is None or len(paths) != len(dataset):  # none, or not one for each example
         return [None] * len(at)
     root = getattr(dataset, "root", None)
-    return [os.path.relpath(paths[i], root) if root else str(paths[i]) for i in at.tolist()]
+    return [_without_machine(str(paths[i]), root) for i in at.tolist()]
+
+
+def _without_machine(path: str, root: Any) -> str:
+    """A file relative to a folder; only its name if it is not in there: nothing of the machine."""
+    inside = os.path.relpath(path, root) if root else os.pardir
+    return os.path.basename(path) if inside.startswith(os.pardir) else inside
 
 
 def class_labels(loader: DataLoader | None, classes: int) -> Array | None:

@@ -25,8 +25,8 @@ def outcomes(run: Run, trainer: Trainer, task: Task, shown: Examples, epoch: int
     -------
     dict
         "examples": for each "index", "text", "file" (if it has one) and "pictures", pairs of a
-        title and a picture; "samples": a picture of new examples, or None; "used" and "total":
-        numbers of examples; "epoch" as given.
+        title and a picture; "legend": pairs of a name and a colour; "samples": a picture of new
+        examples, or None; "used" and "total": numbers of examples; "epoch" as given.
     """
     test = run.test
     total = len(test.dataset)
@@ -40,15 +40,13 @@ def outcomes(run: Run, trainer: Trainer, task: Task, shown: Examples, epoch: int
         drawn: Mapping[str, Any] = {}
         if shown.are_pictures:
             drawn = task.show(pixels, np.asarray(x)[number], targets[number], found[number])
-        text = task.describe(found[number])
-        if len(drawn) < 2:  # no picture shows the target
-            text += f" (target: {task.describe(targets[number])})"
-        example = {"index": index, "text": text}
+        example = {"index": index, "text": task.compare(found[number], targets[number])}
         example["pictures"] = [[title, photo(p, (0, 255), SIZE)] for title, p in drawn.items()]
         examples.append({**example, **{k: v for k, v in files[number].items() if k == "file"}})
     samples = task.samples(trainer)
     return {
         "examples": examples,
+        "legend": list(task.legend().items()),
         "samples": None if samples is None else photo(samples, (0, 255), 4 * SIZE),
         "used": len(at),
         "total": total,

@@ -183,7 +183,7 @@ function overview(run) {
   const tiles = run.overview.map((tile) => el("div", {}, el("dt", {}, tile.label),
     el("dd", {}, el("div", { class: "value" }, tile.value), el("div", { class: "small quiet" }, tile.note))));
   return [missing.length ? el("div", { class: "note" }, el("ul", {}, missing)) : null,
-    el("dl", { class: "tiles", "aria-label": `Results of ${run.name}` }, tiles)];
+    el("dl", { class: "tiles", "--columns": tiles.length > 6 ? Math.ceil(tiles.length / 2) : tiles.length, "aria-label": `Results of ${run.name}` }, tiles)];
 }
 
 function draw(run) {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,8 @@ class Report(callbacks.Callback):
     up to date.
 
     Like a log, the report ends the training if it cannot be written, as when the disk is full;
-    it is written after the checkpoint of the epoch, so that nothing is lost.
+    it is written after the checkpoint of the epoch, so that nothing is lost. If it cannot be made,
+    as when a task fails to draw a picture, there is a warning and the training goes on.
 
     Parameters
     ----------
@@ -144,6 +147,10 @@ class Report(callbacks.Callback):
         self._last: dict[str, Any] | None = None  # contents
 
     def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
+        with self._warning():
+            self._write(trainer, epoch)
+
+    def _write(self, trainer: Any, epoch: Epoch) -> None:
         start = time.monotonic()
         if start < self._next or epoch.epoch >= trainer.epochs or trainer.is_stopping:
             return
@@ -159,10 +166,22 @@ class Report(callbacks.Callback):
         self._next = time.monotonic() + self._pause
 
     def on_fit_end(self, trainer: Any) -> None:
-        if trainer.is_interrupted:
-            self._end(trainer, _INTERRUPTED)
-        elif trainer.history:
-            write(self.path, self._run(trainer, "stopped early"), limit=self.limit)
+        with self._warning():
+            if trainer.is_interrupted:
+                self._end(trainer, _INTERRUPTED)
+            elif trainer.history:
+                write(self.path, self._run(trainer, "stopped early"), limit=self.limit)
+
+    @contextmanager
+    def _warning(self) -> Iterator[None]:
+        """Turn errors into warnings, except those of writing."""
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:
+            text = f"{self.path} is not up to date: {type(error).__name__}: {error}"
+            warnings.warn(f"{text}; the training is not affected", stacklevel=4)
 
     def on_exception(self, trainer: Any, error: BaseException) -> None:
         if self._last is not None and self.path.parent.is_dir():  # else there is no live page

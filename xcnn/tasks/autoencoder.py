@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 from .. import backends, data, models, random
 from ..arrays import Array
-from ..checks import check_number
 from ..data import Batch, BatchTransform, DataSplits
 from ..data.augment import MIXTURES, recipe_names
 from ..errors import ArgumentError
 from ..extend import register_task
+from ..metrics import PSNR
 from ..nn import Module
 from .task import Option, Task
 
@@ -29,6 +29,8 @@ class OfPictures(Task):
         if data.info(name).task == "classification" and data.info(name).kind == "images"
     )
     network_options: ClassVar[tuple[str, ...]] = ()  # options that its networks take
+    divisor: ClassVar[int] = 4  # of height and width; its networks halve pictures twice
+    least: ClassVar[int] = 4  # height and width
 
     @classmethod
     def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
@@ -36,7 +38,23 @@ class OfPictures(Task):
 
     @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
+        cls.check_pictures(dataset, cls.divisor)
         return cls(input_shape=dataset.image_shape, loss=loss, **options)
+
+    @classmethod
+    def check_pictures(cls, dataset: DataSplits, divisor: int, why: str = "") -> None:
+        """Refuse data without pictures, or with pictures of a size that networks cannot take."""
+        shape, least = dataset.image_shape, -(-cls.least // divisor) * divisor
+        wanted = f"pictures of at least {least}×{least} pixels, height and width divisible by"
+        if len(shape) == 3 and min(shape[1:]) >= least and not any(n % divisor for n in shape[1:]):
+            return
+        advice = ""
+        if len(shape) == 3:
+            advice = f"; pass --image-size {max(least, min(shape[1:]) // divisor * divisor)}"
+        raise ArgumentError(
+            f"{dataset.name} has {'×'.join(map(str, shape))} numbers per example: {cls.name} needs "
+            f"{wanted} {why or divisor}{advice}"
+        )
 
     def create_network(self, network: str) -> Module:
         options = {name: getattr(self, name) for name in self.network_options}
@@ -62,7 +80,7 @@ class Autoencoder(OfPictures):
     networks = ("autoencoder",)
     losses = dict.fromkeys(("mse", "l1"), "reconstructed pictures, pixels from 0 to 1")
     measured: ClassVar[Sequence[str]] = ("psnr",)
-    options = {"code": Option(int, 32, "numbers that a picture is compressed to", "N")}
+    options = {"code": Option(int, 32, "numbers that a picture is compressed to", "N", 1, 2**20)}
     network_options = ("code",)
     noise = 0.0
 
@@ -75,6 +93,9 @@ class Autoencoder(OfPictures):
 
     def describe(self, prediction: Any, top: int = 3) -> str:
         return f"reconstructed, {'×'.join(map(str, prediction.shape[1:]))} pixels"
+
+    def compare(self, prediction: Any, target: Any) -> str:
+        return f"PSNR {psnr(prediction, target):.2f} dB"
 
     def draw(self, pixels: Array, prediction: Any) -> Array:
         xp = backends.get("cpu").xp
@@ -99,12 +120,10 @@ class Denoising(Autoencoder):
     losses = dict.fromkeys(("mse", "l1"), "pictures without noise, pixels from 0 to 1")
     options = {
         **Autoencoder.options,
-        "noise": Option(float, 0.3, "standard deviation of the noise, for pixels from 0 to 1"),
+        "noise": Option(
+            float, 0.3, "standard deviation of the noise, for pixels from 0 to 1", low=0, high=1000
+        ),
     }
-
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
-        self.noise = check_number("noise", self.noise, 0)
 
     def describe(self, prediction: Any, top: int = 3) -> str:
         return f"without noise, {'×'.join(map(str, prediction.shape[1:]))} pixels"
@@ -136,6 +155,13 @@ class InputAsTarget(BatchTransform):
         noise *= self.noise
         noisy = xp.add(x, noise, out=xp.empty_like(x))
         return xp.clip(noisy, 0, 1, out=noisy), x
+
+
+def psnr(prediction: Array, target: Array, metric: type[PSNR] = PSNR, *settings: Any) -> float:
+    """The PSNR of one picture (C, H, W)."""
+    measured = metric(*settings)
+    measured.update(prediction[None], target[None])
+    return float(measured.compute())
 
 
 def as_pixels(picture: Array) -> Array:

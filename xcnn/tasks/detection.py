@@ -9,7 +9,6 @@ from typing import Any
 from .. import data, models, nn
 from ..arrays import Array
 from ..backends import get
-from ..checks import check_number
 from ..data import DataSplits
 from ..errors import FileFormatError, missing_package
 from ..extend import register_task
@@ -92,15 +91,19 @@ class Detection(Task):
     measured = ("coco_map", "map_50")
     moves = "boxes"
     options = {
-        "score": Option(float, 0.3, "probability from which objects are drawn and listed"),
+        "score": Option(
+            float,
+            0.3,
+            "probability from which objects are drawn and listed",
+            low=0,
+            high=1,
+            used_by=("predict",),
+        ),
     }
     defaults = {"augment": "zoom,shift,color", "lr": 2e-3}
     has_labels = True
+    crops = False
     score: float
-
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
-        check_number("score", self.score, 0, 1)
 
     @classmethod
     def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
@@ -166,6 +169,10 @@ class Detection(Task):
         more = ["..."] if len(found) > top else []
         text = f"{len(found)} object{'s' * (len(found) != 1)}"
         return f"{text}: {', '.join(listed + more)}" if found else text
+
+    def compare(self, prediction: Any, target: Any) -> str:
+        wanted = [self.classes[label] for label in target["labels"].tolist()]
+        return f"{self.describe(prediction)} (target: {', '.join(wanted) or 'none'})"
 
     def files(self, prediction: Any) -> dict[str, bytes]:
         return {".json": json.dumps(self.objects(prediction), indent=1).encode()}

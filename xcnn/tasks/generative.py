@@ -18,7 +18,7 @@ from ..training import Trainer
 from .autoencoder import Autoencoder, OfPictures, as_pixels
 from .task import Exported, Option
 
-_SAMPLES, _GAP = 64, 2
+_GAP = 2
 
 
 class ELBOLoss(Loss):
@@ -42,7 +42,7 @@ class ELBOLoss(Loss):
 
     def __init__(self, beta: float = 1.0, squared: bool = False) -> None:
         super().__init__()
-        self.beta = check_number("beta", beta, 0)
+        self.beta = check_number("beta", beta, 0, 1e30)
         self.squared = squared
 
     def forward(self, input: Any, target: Any) -> Tensor:
@@ -84,6 +84,7 @@ class GANLoss(Loss):
 
     target = "pictures"
     term_names = ("d_loss", "g_loss")
+    lower_is_better = False
 
     def __init__(self, smoothing: float = 0.0) -> None:
         super().__init__()
@@ -120,10 +121,14 @@ def _cross_entropy(logits: Tensor, probability: float) -> Tensor:
 class _Generative(OfPictures):
     """Base class: the network's ``sample`` draws pictures."""
 
-    def samples(self, trainer: Trainer) -> Array:
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.create_loss()  # checks its settings
+
+    def samples(self, trainer: Trainer, count: int = 64, seed: int = 0) -> Array:
         model: Any = trainer.model
-        with evaluating(model), random.seeded(0):
-            return grid(as_pixels(model.sample(_SAMPLES).numpy()))
+        with evaluating(model), random.seeded(seed):
+            return grid(as_pixels(model.sample(count).numpy()))
 
 
 @register_task
@@ -138,8 +143,8 @@ class VAE(_Generative, Autoencoder):
     network_options = ("latent",)
     defaults = {"lr": 2e-3, "batch_size": 32, "epochs": (60, 10)}
     options = {
-        "latent": Option(int, 20, "numbers that a picture is drawn from", "N"),
-        "beta": Option(float, 1.0, "weight of the divergence from the standard normal"),
+        "latent": Option(int, 20, "numbers that a picture is drawn from", "N", 1, 2**20),
+        "beta": Option(float, 1.0, "weight of the divergence from the standard normal", low=0),
     }
 
     def create_loss(self) -> Loss:
@@ -171,7 +176,9 @@ class GAN(_Generative):
     losses = {"gan": "pictures from -1 to 1, of noise from the standard normal distribution"}
     measured = GANLoss.term_names
     options = {
-        "smoothing": Option(float, 0.0, "how much less than 1 the target of real pictures is")
+        "smoothing": Option(
+            float, 0.0, "how much less than 1 the target of real pictures is", low=0, high=1
+        )
     }
     defaults = {
         **{"lr": 2e-4, "betas": (0.5, 0.999), "schedule": "constant"},
@@ -201,15 +208,22 @@ class GAN(_Generative):
     def describe(self, prediction: Any, top: int = 3) -> str:
         return f"real {float(prediction[0]):.2%}"
 
+    def compare(self, prediction: Any, target: Any) -> str:
+        return self.describe(prediction)  # all of them are real
+
     def exported(self, model: Any, postprocess: bool = False) -> Exported:
         found = super().exported(model, postprocess)
         return found._replace(model=model.generator, input_shape=(model.latent,))
 
 
 def grid(pictures: Array) -> Array:
-    """Pictures uint8 (N, C, H, W) in a square of √N by √N, two grey pixels apart: (C, H', W')."""
-    side, (c, h, w) = math.isqrt(len(pictures)), pictures.shape[1:]
-    height, width = h + _GAP, w + _GAP
-    tiles = backends.get("cpu").xp.full((side, side, c, height, width), 128, "uint8")
-    tiles[..., _GAP:, _GAP:] = pictures.reshape(side, side, c, h, w)
-    return tiles.transpose(2, 0, 3, 1, 4).reshape(c, side * height, side * width)
+    """Pictures uint8 (N, C, H, W) in a square, two grey pixels apart, (C, H', W').
+
+    It has √N columns, rounded up, and as many rows as are needed.
+    """
+    (count, c, h, w), columns = pictures.shape, math.ceil(math.sqrt(len(pictures)))
+    rows, height, width = math.ceil(count / columns), h + _GAP, w + _GAP
+    tiles = backends.get("cpu").xp.full((rows * columns, c, height, width), 128, "uint8")
+    tiles[:count, :, _GAP:, _GAP:] = pictures
+    tiles = tiles.reshape(rows, columns, c, height, width)
+    return tiles.transpose(2, 0, 3, 1, 4).reshape(c, rows * height, columns * width)

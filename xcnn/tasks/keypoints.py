@@ -133,13 +133,21 @@ class Keypoints(Task):
     text = "the places of named points, such as joints"
     networks = ("hourglass",)
     datasets = tuple(n for n in data.names() if data.info(n).task == "keypoints")
-    losses = {"mse": "heatmaps: the highest pixel of each is its point"}
+    losses = {"mse": "one for each point, which is at its highest pixel"}
     measured = ("pck",)
     moves = "keypoints"
+    classes_are = "points"
+    crops = False
     defaults = {"batch_size": 32}
     options = {
-        "limbs": Option(str, "", "numbers of points to join by lines, such as 0-1,1-2", "A-B"),
-        "sigma": Option(float, 1.5, "size of the spots to learn, in pixels"),
+        "limbs": Option(
+            str,
+            "",
+            "pairs of points that pictures join by lines, such as 0-1,1-2",
+            "A-B,...",
+            used_by=("predict",),
+        ),
+        "sigma": Option(float, 1.5, "size of the spots to learn, in pixels", low=0.1, high=1000),
     }
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
@@ -199,6 +207,19 @@ class Keypoints(Task):
     def describe(self, prediction: Any, top: int = 3) -> str:
         points = zip(self.classes, prediction, strict=True)
         return "  ".join(f"{printable(name)} {x:.1f},{y:.1f}" for name, (x, y, _) in points)
+
+    def compare(self, prediction: Any, target: Any) -> str:
+        """Each point, and in brackets where it is."""
+        rows = zip(self.classes, prediction, target, strict=True)
+        places = (
+            f"{printable(name)} {x:.1f},{y:.1f} ({f'{u:.1f},{v:.1f}' if seen else 'not visible'})"
+            for name, (x, y, _), (u, v, seen) in rows
+        )
+        return ", ".join(places)
+
+    def legend(self) -> dict[str, str]:
+        colours = (f"#{bytes(_COLOURS[n % len(_COLOURS)]).hex()}" for n in range(len(self.classes)))
+        return dict(zip(self.classes, colours, strict=True))
 
     def files(self, prediction: Any) -> dict[str, bytes]:
         """The points by name, as x, y and score."""

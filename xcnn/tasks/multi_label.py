@@ -9,7 +9,6 @@ from typing import Any
 
 from .. import data, nn
 from ..arrays import Array
-from ..checks import check_number
 from ..data import DataSplits
 from ..errors import ArgumentError, FileFormatError, printable
 from ..extend import register_task
@@ -72,13 +71,18 @@ class MultiLabel(RowTask):
         "focal": "scores, sigmoid gives the probability of each label",
     }
     measured = ("average_precision",)
-    options = {"threshold": Option(float, 0.5, "probability from which a label is predicted")}
+    options = {
+        "threshold": Option(
+            float,
+            0.5,
+            "probability from which a label is predicted",
+            low=0,
+            high=1,
+            used_by=("predict", "evaluate"),
+        )
+    }
     has_labels = True
     threshold: float
-
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
-        check_number("threshold", self.threshold, 0, 1)
 
     @classmethod
     def load_folder(cls, root: str | os.PathLike[str], **settings: Any) -> DataSplits:
@@ -101,6 +105,13 @@ class MultiLabel(RowTask):
         pairs = zip(prediction, self.classes, strict=True)
         found = sorted((-float(p), c) for p, c in pairs if p > self.threshold)
         return "  ".join(f"{printable(name)} {-p:.2%}" for p, name in found) or "no label"
+
+    def compare(self, prediction: Any, target: Any) -> str:
+        found = self.describe(prediction).replace("  ", ", ")
+        if all((prediction > self.threshold) == (target > 0.5)):
+            return f"✓ {found}"
+        wanted = [printable(name) for name, y in zip(self.classes, target, strict=True) if y > 0.5]
+        return f"✗ {found}; is: {', '.join(wanted) or 'no label'}"
 
     def exported(self, model: nn.Module, postprocess: bool = False) -> Exported:
         if not postprocess:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
@@ -35,19 +36,47 @@ def get(name: str) -> type[Task]:
     ArgumentError
         An unknown name.
     """
+    if not isinstance(name, str):
+        raise ArgumentError(f"task={show(name)}: expected a str")
     if name not in extend.TASKS:
-        for entry in entry_points(group=ENTRY_POINTS, name=str(name)):
-            extend.register_task(entry.load())
+        for entry in entry_points(group=ENTRY_POINTS, name=name):
+            _load(entry)
     if name not in extend.TASKS:
         hint = did_you_mean(name, names()) or f": expected one of {', '.join(names())}"
         raise ArgumentError(f"task={show(name)} is unknown{hint}")
     return extend.TASKS[name]
 
 
+def _load(entry: Any) -> None:
+    """Import the task of an entry point.
+
+    Raises
+    ------
+    ArgumentError
+        It cannot be imported or registered, or has another name than the entry point.
+    """
+    try:
+        kind = entry.load()
+        if getattr(kind, "name", None) != entry.name:
+            raise ArgumentError(f"the name of its task is {show(getattr(kind, 'name', None))}")
+        extend.register_task(kind)
+    except Exception as error:
+        package = getattr(entry, "dist", None)
+        of = f" of the package {package.name}" if package else ""
+        raise ArgumentError(
+            f"task={show(entry.name)}: the entry point {entry.name} = {entry.value}{of} cannot be "
+            f"used: {type(error).__name__}: {error}"
+        ) from error
+
+
 def load_installed() -> None:
-    """Import the tasks that installed packages add."""
+    """Import the tasks that installed packages add; those that cannot be used cause a warning."""
     for entry in entry_points(group=ENTRY_POINTS):
-        get(entry.name)
+        if entry.name not in extend.TASKS:
+            try:
+                _load(entry)
+            except ArgumentError as error:
+                warnings.warn(str(error), stacklevel=2)
 
 
 def from_settings(settings: Mapping[str, Any]) -> Task:
@@ -61,6 +90,9 @@ def from_settings(settings: Mapping[str, Any]) -> Task:
         An unknown task, or settings that do not fit it.
     """
     kind = get(settings.get("task", "classification"))
+    lacking = [name for name in kind.from_data if name not in settings]
+    if lacking:
+        raise ArgumentError(f"the settings of {kind.name} lack {', '.join(lacking)}")
     names = ["classes", "input_shape", "mean", "std", "scale", "loss"]
     names += [*kind.options, *kind.from_data]
     return kind(**{name: settings[name] for name in names if name in settings})

@@ -66,7 +66,7 @@ class Regression(RowTask):
     *arguments
         More arguments of :class:`Task`.
     target_mean, target_std
-        Of each number over the training data; default: 0 and 1.
+        Of each number over the training data, as :meth:`of_data` finds them; default: 0 and 1.
     **settings
         As for :class:`Task`.
 
@@ -81,14 +81,15 @@ class Regression(RowTask):
     datasets = ("discs",)
     losses = dict.fromkeys(("mse", "l1", "huber", "smooth_l1"), "standardised values")
     measured = ("r2", "mae")
+    classes_are = "numbers"
     from_data = ("target_mean", "target_std")
 
     def __init__(
         self,
         classes: Sequence[str] = (),
         *arguments: Any,
-        target_mean: Sequence[float] = (),
-        target_std: Sequence[float] = (),
+        target_mean: Sequence[float] | None = None,
+        target_std: Sequence[float] | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(classes, *arguments, **settings)
@@ -96,10 +97,10 @@ class Regression(RowTask):
         if not count:
             raise ArgumentError("regression needs classes: pass the names of the numbers")
         low, high = -3e38, 3e38  # float32 holds them
+        target_mean = [0.0] * count if target_mean is None else target_mean
+        target_std = [1.0] * count if target_std is None else target_std
         self.target_mean = [check_number("target_mean", v, low, high) for v in target_mean]
         self.target_std = [check_number("target_std", v, 0, high, above=True) for v in target_std]
-        self.target_mean = self.target_mean or [0.0] * count
-        self.target_std = self.target_std or [1.0] * count
         for name in self.from_data:
             if (found := len(getattr(self, name))) != count:
                 names = ", ".join(self.classes)
@@ -136,4 +137,4 @@ class Regression(RowTask):
         to_units.weight = Parameter(_host.diag(_host.asarray(self.target_std, "float32")))
         to_units.bias = Parameter(_host.asarray(self.target_mean, "float32"))
         network = nn.Sequential({"network": model, "to_units": to_units.to(model.backend)})
-        return Exported(network, ("values",), "values in the units of the training data")
+        return Exported(network, ("values",), "in the units of the training data")

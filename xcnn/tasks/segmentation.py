@@ -72,6 +72,7 @@ class Segmentation(Task):
     )
     measured = ("iou",)
     moves = "masks"
+    crops = False
     defaults: ClassVar[Mapping[str, Any]] = {
         **{"lr": 0.003, "batch_size": 16, "epochs": (12, 5), "augment": "standard"}
     }
@@ -117,6 +118,18 @@ class Segmentation(Task):
         order = sorted(range(len(pixels)), key=lambda i: -pixels[i])[:top]
         shares = [(self.classes[i], pixels[i] / prediction.size) for i in order if pixels[i]]
         return "  ".join(f"{printable(name)} {share:.1%}" for name, share in shares)
+
+    def compare(self, prediction: Any, target: Any) -> str:
+        counts = target != IGNORED
+        right = (prediction == target)[counts].sum() / max(counts.sum(), 1)
+        return f"{right:.1%} of the pixels right"
+
+    def legend(self) -> dict[str, str]:
+        colours = (f"#{bytes(colour).hex()}" for colour in self.palette())
+        named = zip(self.classes, colours, strict=False)
+        return {
+            name: colour for n, (name, colour) in enumerate(named) if n not in self._background()
+        }
 
     def draw(self, pixels: Array, prediction: Any) -> Array:
         xp = backends.get("cpu").xp

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from .. import data, models, nn, optim
 from .. import functional as F
 from ..arrays import Array
 from ..checks import check_choice, check_int, check_number
 from ..data import DataSplits
-from ..errors import ArgumentError, DataError, ShapeError
+from ..errors import ArgumentError, DataError, DivergenceError, ShapeError
 from ..extend import register_task
 from ..models import Features
 from ..tensor import Parameter, Tensor, no_grad
@@ -21,6 +22,8 @@ from .autoencoder import InputAsTarget, OfPictures, as_pixels
 from .task import Exported, Option, Task
 
 _OPTIMIZERS = ("lbfgs", "adam")
+#: of weights and learning rates: float32 can still compute with it
+HIGHEST = 1e30
 
 
 class Stylized(NamedTuple):
@@ -66,14 +69,14 @@ class StyleLoss(nn.Loss):
     content_layers, style_layers
         Names of layers; default: :meth:`xcnn.models.Features.spread`.
     content_weight, style_weight, tv_weight
-        At least 0.
+        From 0 to 1e30.
 
     Raises
     ------
     ArgumentError
-        Unknown layers, or a negative weight.
+        Unknown layers, or a weight out of range.
     ShapeError
-        The style is not one picture.
+        The style is not one picture, or is too small for the layers.
     """
 
     term_names = ("content_loss", "style_loss")
@@ -95,11 +98,29 @@ class StyleLoss(nn.Loss):
         self.style_layers = own if style_layers is None else list(style_layers)
         self.layers = features.check([*self.content_layers, *self.style_layers])
         weights = {"content": content_weight, "style": style_weight, "tv": tv_weight}
-        self.weights = {k: check_number(f"{k}_weight", v, 0) for k, v in weights.items()}
+        self.weights = {k: check_number(f"{k}_weight", v, 0, HIGHEST) for k, v in weights.items()}
         self.features = features
+        self.least = max(2, features.least_size(self.layers))  # of height and width
+        picture = self.picture("style", style)
         with no_grad():
-            found = features(as_picture("style", style, features), self.style_layers)
+            found = features(picture, self.style_layers)
             self.grams = {name: gram_matrix(value) for name, value in found.items()}
+
+    def picture(self, name: str, picture: Any) -> Tensor:
+        """:func:`as_picture` of one that the layers can be computed of.
+
+        Raises
+        ------
+        ShapeError
+            It is not one picture, or is too small.
+        """
+        x = as_picture(name, picture, self.features)
+        if min(x.shape[2:]) < self.least:
+            raise ShapeError(
+                f"{name} has {x.shape[3]}×{x.shape[2]} pixels: these layers need at least "
+                f"{self.least}×{self.least}"
+            )
+        return x
 
     def content_of(self, picture: Any) -> dict[str, Tensor]:
         """The activations that the content of pictures is compared by."""
@@ -180,11 +201,16 @@ def style_transfer(
     ArgumentError
         A setting out of range, or unknown layers.
     ShapeError
-        One of the pictures is not a picture, or ``start`` has not the shape of the content.
+        One of the pictures is not a picture, or too small for the layers; or ``start`` has not the
+        shape of the content.
+    DivergenceError
+        A loss or the picture is infinite or NaN.
     """
     check_choice("optimizer", optimizer, _OPTIMIZERS)
+    if lr is not None:
+        check_number("lr", lr, 0, HIGHEST, above=True)
     loss = StyleLoss(features, style, **settings)
-    wanted = as_picture("content", content, features)
+    wanted = loss.picture("content", content)
     first = wanted if start is None else as_picture("start", start, features)
     if first.shape != wanted.shape:
         raise ShapeError(f"start has shape {first.shape}: expected that of content, {wanted.shape}")
@@ -206,12 +232,19 @@ def style_transfer(
         return total
 
     for step in range(check_int("steps", steps, 0)):
-        if optimizer == "lbfgs":
-            algorithm.step(closure)
-        else:
-            closure()
-            algorithm.step()
-        xp.clip(picture.data, 0, 1, out=picture.data)
+        with picture.backend.quiet_overflow():  # which is reported
+            if optimizer == "lbfgs":
+                algorithm.step(closure)
+            else:
+                closure()
+                algorithm.step()
+            xp.clip(picture.data, 0, 1, out=picture.data)
+        if not (math.isfinite(sum(losses[-1])) and xp.isfinite(picture.data).all()):
+            raise DivergenceError(
+                f"the optimisation diverged at step {step + 1}, with a content loss of "
+                f"{losses[-1][0]:g} and a style loss of {losses[-1][1]:g}: use smaller weights or "
+                "a smaller lr"
+            )
         if callback is not None:
             callback(step + 1, *losses[-1])
     content_losses, style_losses = ([pair[i] for pair in losses] for i in (0, 1))
@@ -219,7 +252,7 @@ def style_transfer(
 
 
 def as_picture(name: str, picture: Any, features: Features) -> Tensor:
-    """A picture as (1, C, H, W) from 0 to 1, on the device of the features.
+    """A picture as (1, C, H, W) from 0 to 1, on the device of the features and of their dtype.
 
     Raises
     ------
@@ -235,7 +268,7 @@ def as_picture(name: str, picture: Any, features: Features) -> Tensor:
             f"{name} has shape {Tensor.of(picture).shape}: expected one picture, ({channels}, H, W)"
         )
     scale = 255.0 if x.dtype.kind in "iu" else 1.0
-    return Tensor(x.data.astype("float32") / scale).to(features.mean.backend)
+    return Tensor(x.data.astype(features.mean.dtype) / scale).to(features.mean.backend)
 
 
 # -- a network for one style ----------------------------------------------------------------------
@@ -250,6 +283,7 @@ class StyleTransfer(OfPictures):
 
     name = "style-transfer"
     text = "the same picture in the style of another one"
+    least = 16
     networks = ("transformer_net",)
     datasets = ("photo-crops",)
     losses = {"perceptual": "the picture in the style, from 0 to 1"}
@@ -257,30 +291,55 @@ class StyleTransfer(OfPictures):
     options = {
         "style": Option(str, None, "the picture whose style is learned", "FILE"),
         "features": Option(
-            str, None, "weights of a VGG, or a model of xcnn.save with features", "FILE"
+            str, None, "weights of a VGG, such as torchvision's, or a run that trained one", "FILE"
         ),
-        "content_weight": Option(float, 1.0, "of the content in the loss"),
-        "style_weight": Option(float, 1e5, "of the style in the loss"),
-        "tv_weight": Option(float, 0.0, "of the differences of neighbouring pixels in the loss"),
+        "content_weight": Option(float, 1.0, "weight of the content in the loss", low=0),
+        "style_weight": Option(float, 1e5, "weight of the style in the loss", low=0),
+        "tv_weight": Option(
+            float, 0.0, "weight of the differences of neighbouring pixels in the loss", low=0
+        ),
     }
     image_size = 256
+    crops = False
     style: str | None
     features: str | None
 
     @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
-        if len(dataset.image_shape) != 3:
-            raise ArgumentError(f"{dataset.name} has no pictures: style-transfer needs some")
         for name in ("style", "features"):
-            file = options.get(name)
-            if file is None:
+            if options.get(name) is None:
                 raise ArgumentError(
                     f"style-transfer needs {cls.options[name].text}: pass --{name} FILE"
                 )
-            if not Path(file).expanduser().is_file():
-                raise DataError(f"{name}={file!r}: there is no such file")
-            options[name] = os.path.abspath(Path(file).expanduser())
-        return super().of_data(dataset, loss, **options)
+            options[name] = os.path.abspath(Path(options[name]).expanduser())
+        found: Any = super().of_data(dataset, loss, **options)
+        taken, (channels, *size) = found.load_loss("cpu"), dataset.image_shape
+        if taken.features.mean.shape[0] != channels or min(size) < taken.least:
+            raise ArgumentError(
+                f"{dataset.name} has {'×'.join(map(str, dataset.image_shape))} numbers per example:"
+                f" the features need {taken.features.mean.shape[0]} channels (--grey makes one) "
+                f"and at least {taken.least}×{taken.least} pixels (--image-size)"
+            )
+        return cast(Task, found)
+
+    def load_loss(self, backend: Any) -> StyleLoss:
+        """The loss, of the files that the options name.
+
+        Raises
+        ------
+        DataError, FileFormatError, ShapeError
+            A file is not there, damaged, or not of the right kind.
+        """
+        for name in ("style", "features"):
+            if not os.path.exists(file := getattr(self, name)):
+                raise DataError(
+                    f"{name}={file!r}: there is no such file; if that of a run was moved, store "
+                    f"where it is now with: xcnn train --resume RUN --{name} FILE"
+                )
+        features = models.load_features(str(self.features)).to(backend)
+        style = data.read_image(str(self.style), (len(features.mean.data), None, None))
+        names = ("content_weight", "style_weight", "tv_weight")
+        return StyleLoss(features, style, **{name: getattr(self, name) for name in names})
 
     def transform(self, augment: str | None = None) -> Any:
         return data.Compose([super().transform(augment), InputAsTarget()])
@@ -293,17 +352,30 @@ class StyleTransfer(OfPictures):
 
     def read(self, path: str | os.PathLike[str], invert: bool = False, crop: bool = False) -> Array:
         """The pixels of a file in its own size, uint8 (C, H, W)."""
-        return data.read_image(path, (self.input_shape[0], None, None), invert)
+        pixels = data.read_image(path, (self.input_shape[0], None, None), invert)
+        if min(pixels.shape[1:]) < self.least:
+            raise DataError(
+                f"{path} has {pixels.shape[2]}×{pixels.shape[1]} pixels: {self.name} needs at "
+                f"least {self.least}×{self.least}"
+            )
+        return pixels
 
     def predict(self, trainer: Trainer, x: Array) -> list[Any]:
         height, width = x.shape[2:]
         return list(trainer.predict(x)[:, :, :height, :width])
 
     def exported(self, model: nn.Module, postprocess: bool = False) -> Exported:
-        return super().exported(model, postprocess)._replace(any_size=True)
+        if postprocess:
+            model = nn.Sequential({"network": model, "clip": nn.Hardtanh(0, 1)})
+        text = self.losses[self.loss] + ("" if postprocess else ": clip it")
+        text += "; height and width are multiples of 4: cut off what exceeds those of the input"
+        return Exported(model, ("output",), text, any_size=True)
 
     def describe(self, prediction: Any, top: int = 3) -> str:
         return f"{prediction.shape[2]}×{prediction.shape[1]} pixels"
+
+    def compare(self, prediction: Any, target: Any) -> str:
+        return ""  # its pictures say it all
 
     def draw(self, pixels: Array, prediction: Any) -> Array | None:
         return as_pixels(prediction)
@@ -332,12 +404,11 @@ class _LoadedLoss(nn.Loss):
     def __deepcopy__(self, memo: Any) -> _LoadedLoss:
         return self
 
+    def __call__(self, *inputs: Any, **settings: Any) -> Any:
+        self._of(inputs[0])  # an error of the files is none of a layer
+        return super().__call__(*inputs, **settings)
+
     def _of(self, output: Any) -> StyleLoss:
         if self._loss is None:
-            task = self._task
-            features = models.load_features(task.features).to(Tensor.of(output).backend)
-            style = data.read_image(task.style, (len(features.mean.data), None, None))
-            names = ("content_weight", "style_weight", "tv_weight")
-            weights = {name: getattr(task, name) for name in names}
-            self._loss = StyleLoss(features, style, **weights)
+            self._loss = self._task.load_loss(Tensor.of(output).backend)
         return self._loss

@@ -11,18 +11,17 @@ from .. import functional as F
 from ..arrays import Array
 from ..data import BatchTransform, DataSplits, Normalize
 from ..data.augment import training_steps
-from ..errors import ArgumentError
+from ..errors import FileFormatError
 from ..extend import register_task
 from ..metrics import PSNR
 from ..tensor import Tensor, no_grad
 from ..tiling import tile_grid
 from ..training import Trainer
-from .autoencoder import OfPictures, as_pixels
+from .autoencoder import OfPictures, as_pixels, psnr
 from .task import Exported, Option, Task
 
 #: pixels of an input that are enlarged at once, and around them those that a network may look at
 _TILE, _MARGIN = 256, 32
-_FACTORS = (2, 3, 4)
 
 
 @register_task
@@ -42,16 +41,20 @@ class SuperResolution(OfPictures):
         "l1": "the enlarged picture, from 0 to 1",
         "mse": "the enlarged picture, from 0 to 1",
     }
-    options = {"upscale": Option(int, 2, "ratio of output to input height: 2, 3 or 4", "N")}
+    options = {
+        "upscale": Option(
+            int, 2, "how many times as high and wide: 2, 3 or 4", "N", choices=(2, 3, 4)
+        )
+    }
     measured = ("psnr", "ssim")
     defaults = {"batch_size": 16, "epochs": (12, 12)}
     image_size = 96
+    crops = False
+    least = 11  # the window of SSIM
     upscale: int
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        if self.upscale not in _FACTORS:
-            raise ArgumentError(f"upscale={self.upscale!r}: expected 2, 3 or 4")
         own = BicubicPSNR(self.upscale)
         self.measured = (*self.measured, own)  # type: ignore[misc, assignment]
 
@@ -61,13 +64,9 @@ class SuperResolution(OfPictures):
 
     @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:
-        factor = options.get("upscale", cls.options["upscale"].default)
-        channels, *size = dataset.image_shape if len(dataset.image_shape) == 3 else (0, 1, 1)
-        if factor in _FACTORS and any(length % factor for length in size):
-            raise ArgumentError(
-                f"{dataset.name} has {'×'.join(map(str, dataset.image_shape))} numbers per example:"
-                f" super-resolution needs pictures whose sides are divisible by upscale={factor}"
-            )
+        factor = cls(**options).upscale  # checked
+        cls.check_pictures(dataset, factor, f"upscale={factor}")
+        channels, *size = dataset.image_shape
         small = (channels, *(length // factor for length in size))
         return cls((), small, loss=loss, **options)
 
@@ -103,10 +102,19 @@ class SuperResolution(OfPictures):
         return data.read_image(path, (self.input_shape[0], None, None), invert)
 
     def predict(self, trainer: Trainer, x: Array) -> list[Any]:
-        return list(in_tiles(trainer.predict, x, self.upscale))
+        def enlarged(part: Array) -> Array:
+            y = trainer.predict(part)
+            _check_size(y, (*part.shape[:2], *(n * self.upscale for n in part.shape[2:])))
+            return y
+
+        return list(in_tiles(enlarged, x, self.upscale))
 
     def describe(self, prediction: Any, top: int = 3) -> str:
         return f"{prediction.shape[2]}×{prediction.shape[1]} pixels"
+
+    def compare(self, prediction: Any, target: Any) -> str:
+        bicubic = psnr(target, target, BicubicPSNR, self.upscale)
+        return f"PSNR {psnr(prediction, target):.2f} dB (bicubic {bicubic:.2f} dB)"
 
     def draw(self, pixels: Array, prediction: Any) -> Array | None:
         return as_pixels(prediction)
@@ -134,13 +142,32 @@ class SuperResolution(OfPictures):
         return Exported(model, ("output",), self.losses[self.loss] + clipped, any_size=True)
 
 
-class _ClippedL1(nn.L1Loss):
+def _check_size(output: Any, shape: tuple[int, ...]) -> None:
+    """Refuse a network of another factor, or of other channels, than the task."""
+    if output.shape != shape:
+        raise FileFormatError(
+            f"the network's output has shape {output.shape}, expected {shape}: it does not fit "
+            "upscale and input_shape of the task"
+        )
+
+
+class _Clipped(nn.Loss):
+    """A loss of pictures of the same size, whose predictions are clipped."""
+
+    def forward(self, input: Any, target: Any) -> Tensor:
+        _check_size(input, target.shape)
+        return super().forward(input, target)
+
     def prediction(self, output: Any) -> Tensor:
         return F.clamp(output, 0, 1)
 
 
-class _ClippedMSE(nn.MSELoss):
-    prediction = _ClippedL1.prediction
+class _ClippedL1(_Clipped, nn.L1Loss):
+    pass
+
+
+class _ClippedMSE(_Clipped, nn.MSELoss):
+    pass
 
 
 _LOSSES: dict[str, type[nn.Loss]] = {"l1": _ClippedL1, "mse": _ClippedMSE}

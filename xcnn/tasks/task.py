@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from .. import data, metrics, models
 from .. import functional as F
 from ..arrays import Array
-from ..checks import are_ints, check_choice, check_texts
+from ..checks import (
+    are_ints,
+    check_choice,
+    check_flag,
+    check_number,
+    check_text,
+    check_texts,
+    is_int,
+)
 from ..data import DataSplits, Normalize
 from ..data.augment import training_steps
-from ..errors import ArgumentError, DataError
+from ..errors import ArgumentError, DataError, did_you_mean, show
 from ..nn import LOSSES, Loss, Module
 from ..training import Trainer
 
@@ -30,12 +38,54 @@ class Option(NamedTuple):
         One line of help.
     metavar : str
         The placeholder for its value in the help.
+    low, high : float
+        Of a number: from which value to which.
+    choices : tuple
+        The only values, if any.
+    used_by : tuple of str
+        The other commands that have the option, instead of the value in training: "predict",
+        "evaluate".
     """
 
     type: Callable[[str], Any]
     default: Any
     text: str
     metavar: str = "X"
+    low: float = -1e30  # float32 can still compute with it
+    high: float = 1e30
+    choices: tuple[Any, ...] = ()
+    used_by: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Any:
+        """The type of its values: bool, int, float or str."""
+        if self.default is None:
+            return self.type if self.type in (int, float) else str
+        return type(self.default)
+
+    def check(self, name: str, value: Any) -> Any:
+        """The value.
+
+        Raises
+        ------
+        ArgumentError
+            It is of another type, out of range, or none of the choices.
+        """
+        if value is None and self.default is None:
+            return None
+        if self.kind is bool:
+            value = check_flag(name, value)
+        elif self.kind is str:
+            value = check_text(name, value)
+        else:
+            number = check_number(name, value, self.low, self.high)
+            if self.kind is int and not is_int(value):
+                raise ArgumentError(f"{name}={show(value)}: expected a whole number")
+            value = number if self.kind is float else int(value)
+        if self.choices and value not in self.choices:
+            known = ", ".join(map(str, self.choices))
+            raise ArgumentError(f"{name}={show(value)}: expected one of {known}")
+        return value
 
 
 class Exported(NamedTuple):
@@ -90,6 +140,7 @@ class Task:
         Those of :func:`xcnn.models.names` that it can train; the first is the default.
     datasets : sequence of str
         Those of :func:`xcnn.data.names` that it can be trained on; the first is the default.
+        Without any, ``xcnn train`` needs a folder.
     losses : dict
         By name, what the outputs of networks trained with them are; the first is the default.
     measured : sequence of str
@@ -112,6 +163,11 @@ class Task:
         Values of options of ``xcnn train`` that are better for it than the usual ones, by name:
         "augment", "lr", "schedule", "batch_size"; "betas" of Adam and its relatives; "epochs" for
         few and for many examples, two numbers.
+    classes_are : str
+        What ``classes`` name, in the plural.
+    crops : bool
+        Whether pictures of a folder keep their aspect ratio, so that parts of them are cut off;
+        else they are resized as a whole.
     image_size : int
         Height and width to which the pictures of a folder are resized by default.
 
@@ -134,6 +190,8 @@ class Task:
     has_labels: ClassVar[bool] = False
     counts_confusions: ClassVar[bool] = False
     defaults: ClassVar[Mapping[str, Any]] = {}
+    classes_are: ClassVar[str] = "classes"
+    crops: ClassVar[bool] = True
     image_size: ClassVar[int] = 64
 
     if TYPE_CHECKING:  # the options
@@ -166,7 +224,38 @@ class Task:
             known = ", ".join(self.options) or "none"
             raise ArgumentError(f"{self.name} has no option {min(unknown)!r}: it has {known}")
         for name, option in self.options.items():
-            setattr(self, name, options.get(name, option.default))
+            setattr(self, name, option.check(name, options.get(name, option.default)))
+
+    @classmethod
+    def check_definition(cls) -> None:
+        """Refuse a class that lacks what every task needs, when it is registered.
+
+        Raises
+        ------
+        ArgumentError
+        """
+        known = list(data.names())
+        if not cls.losses or not cls.networks:
+            raise ArgumentError(f"task {cls.name}: losses and networks must name one or more")
+        for given, names in ((cls.networks, "networks"), (cls.datasets, "datasets")):
+            check_texts(f"{cls.name}.{names}", given)
+        for name in cls.datasets:
+            check_choice(f"{cls.name}.datasets", name, known)
+        if cls.create_loss is Task.create_loss:
+            for name in cls.losses:
+                if name not in LOSSES:
+                    raise ArgumentError(
+                        f"task {cls.name}: there is no loss {name!r}{did_you_mean(name, LOSSES)}: "
+                        "define create_loss for losses of your own"
+                    )
+        for name, option in cls.options.items():
+            of_type = isinstance(option, Option) and option.kind in (bool, int, float, str)
+            if not name.isidentifier() or not of_type or option.default is True:
+                raise ArgumentError(
+                    f"task {cls.name}: options[{name!r}] = {show(option)}: expected an Option "
+                    "whose default is a number, a text, False or None"
+                )
+            option.check(f"{cls.name}.{name}", option.default)
 
     # -- data -------------------------------------------------------------------------------
 
@@ -184,7 +273,8 @@ class Task:
             checked when a training goes on.
         """
         raise ArgumentError(
-            f"{cls.name} cannot be trained on a folder: use {', '.join(cls.datasets)}"
+            f"{cls.name} cannot be trained on a folder, because {cls.__name__} does not define "
+            f"load_folder: use {' or '.join(cls.datasets) or 'the library'}"
         )
 
     @classmethod
@@ -340,8 +430,24 @@ class Task:
         return list(y)
 
     def describe(self, prediction: Any, top: int = 3) -> str:
-        """A prediction in one line; of classes, the ``top`` most probable ones."""
-        raise NotImplementedError(f"{type(self).__name__} must define describe")
+        """A prediction in one line; of classes, the ``top`` most probable ones; default: empty."""
+        return ""
+
+    def compare(self, prediction: Any, target: Any) -> str:
+        """A prediction beside its target in one line, for a report; "✗" in front: it is wrong.
+
+        Parameters
+        ----------
+        prediction
+            From :meth:`predict`.
+        target
+            From :meth:`truth`.
+        """
+        return f"{self.describe(prediction)} (target: {self.describe(target)})"
+
+    def legend(self) -> dict[str, str]:
+        """What the colours of :meth:`draw` stand for: colours such as "#e69f00" by name."""
+        return {}
 
     def draw(self, pixels: Array, prediction: Any) -> Array | None:
         """A picture of a prediction, uint8 (3, H, W) or (1, H, W); None if words say it all.
@@ -376,7 +482,7 @@ class Task:
         drawn = {"Target": self.draw(pixels, y), "Prediction": self.draw(pixels, prediction)}
         return {"Picture": pixels, **{k: v for k, v in drawn.items() if v is not None}}
 
-    def samples(self, trainer: Trainer) -> Array | None:
+    def samples(self, trainer: Trainer, count: int = 64, seed: int = 0) -> Array | None:
         """New examples that the network draws, as a picture uint8 (C, H, W); None: none."""
         return None
 

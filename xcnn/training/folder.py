@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError
-from ..files import naming
+from ..files import check_replaceable, naming
 
 try:
     import fcntl
@@ -109,6 +109,8 @@ def commit(folder: Path, files: Mapping[str, Iterable[Any]], remove: Iterable[st
         No space, no permission or no such folder; the files are as they were.
     """
     complete(folder)
+    for name in files:
+        check_replaceable(folder / name)
     staging = folder / f"{_STAGING}{secrets.token_hex(4)}"
     with naming("write", folder):
         try:

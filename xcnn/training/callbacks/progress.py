@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple, TextIO
 
+from ... import metrics
 from ...checks import check_flag
 from ...notebook import (
     columns_that_fit,
@@ -26,6 +27,7 @@ from .stopping import Monitor
 
 _REFRESH = 0.2  # seconds between readings of the loss, which wait for the GPU
 _BEST = "*"
+_SHORT = 8  # characters of any metric's name in the table
 
 
 class Column(NamedTuple):
@@ -50,7 +52,7 @@ class ProgressBar(Callback):
     ----------
     best
         The column of the history that decides which epoch is the best; None: "val_loss", or
-        "train_loss" without validation.
+        "train_loss" without validation, if that tells.
     mode
         "min", "max", or None: the usual direction of ``best``.
     log
@@ -94,6 +96,8 @@ class ProgressBar(Callback):
         self._rate = learning_rates(trainer)["lr"]
 
     def _is_best(self, trainer: Any, epoch: Epoch) -> bool:
+        if self.best is None and not trainer.loss.lower_is_better:
+            return False
         is_known = epoch.row().get(self._monitor.monitor) is not None
         return is_known and self._monitor.improved(trainer, epoch)
 
@@ -174,7 +178,8 @@ class ProgressBar(Callback):
         """The columns that fit into ``width`` characters."""
 
         def column(key: str, rank: int) -> Column:
-            name = key.replace("_", " ", 1).replace("accuracy", "acc")
+            split, _, metric = key.partition("_")
+            name = f"{split} {_short(metric)}"
             room = " " * (not rank)  # for the star
             return Column(
                 name + room,
@@ -241,6 +246,13 @@ class ProgressBar(Callback):
 
 def _width_of_epoch(trainer: Any) -> int:
     return max(5, 2 * len(str(trainer.epochs)) + 1)
+
+
+def _short(name: str) -> str:
+    """The name of a metric as people write it, unless that is long."""
+    spoken, title = name.replace("_", " ").replace("accuracy", "acc"), metrics.title(name)
+    is_short = len(title) <= max(_SHORT, len(spoken))
+    return spoken if title[1:].islower() or not is_short else title
 
 
 def _number(value: float | None) -> str:
