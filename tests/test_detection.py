@@ -169,12 +169,13 @@ def test_boxes_without_area_do_not_count(backend, loss, box):
     assert loss(*nothing).item() == 0
 
 
-def test_ssdlite_with_equal_scores_is_exported(tmp_path):
-    """Of an untrained network, whose order rounding errors decide."""
+@pytest.mark.parametrize("network", ["centernet_small", "ssdlite320_mobilenet_v3_large"])
+def test_networks_with_equal_scores_are_exported(network, tmp_path):
+    """Untrained ones, whose order rounding errors decide."""
     pytest.importorskip("onnx")
     task = tasks.create("detection", classes=["a", "b"], input_shape=(3, 64, 64))
-    exported = task.exported(task.create_model("ssdlite320_mobilenet_v3_large"), True)
-    x = np.zeros((1, 3, 64, 64), "float32")
+    exported = task.exported(task.create_model(network), True)
+    x = np.zeros((2, 3, 64, 64), "float32")
     xcnn.onnx.export(exported.model, x, tmp_path / "model.onnx", output_names=exported.outputs)
 
 

@@ -15,6 +15,7 @@ from .convnext import *
 from .dcgan import *
 from .densenet import *
 from .detection import BoxLoss as BoxLoss
+from .detection import best_of_overlapping as best_of_overlapping
 from .edsr import *
 from .efficientnet import *
 from .espcn import *

@@ -61,8 +61,13 @@ def best_of_overlapping(found: Mapping[str, Any], iou_threshold: float) -> dict[
         Boxes with a larger intersection over union are of one object.
     """
     boxes, scores, labels = (Tensor.of(found[name]) for name in ("boxes", "scores", "labels"))
-    scores = F.where(nms_mask(boxes, iou_threshold), scores, 0.0)
-    scores, index = F.topk(scores, scores.shape[1], 1)
+    count, xp = scores.shape[1], boxes.backend.xp
+    with boxes.backend.active():
+        places = xp.arange(count, 0, -1, dtype="float32")
+    keep = nms_mask(boxes, iou_threshold)
+    # kept ones first, all in their order, even if scores are equal
+    index = F.topk(F.where(keep, Tensor(places + count), Tensor(places)), count, 1)[1]
+    scores = F.gather(F.where(keep, scores, 0.0), 1, index)
     return objects(taken(boxes, index), scores, F.gather(labels, 1, index))
 
 

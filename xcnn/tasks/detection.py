@@ -13,7 +13,6 @@ from ..data import DataSplits
 from ..errors import FileFormatError, missing_package
 from ..extend import register_task
 from ..models import BoxLoss
-from ..models.detection import best_of_overlapping
 from ..tensor import Tensor
 from ..training import Trainer
 from .task import Exported, Option, Task
@@ -131,7 +130,7 @@ class Detection(Task):
                 f"the network found an object of class {found['labels'].max()}, but there are "
                 f"{len(self.classes)} classes, counted from 0"
             )
-        return self.truth(best_of_overlapping(found, _SAME))
+        return self.truth(models.best_of_overlapping(found, _SAME))
 
     def predict_one(self, trainer: Trainer, pixels: Array) -> Any:
         """The prediction of a picture of any size, which is resized as a whole to the input."""
@@ -238,5 +237,5 @@ class _Boxes(nn.Module):
         self.loss = loss
 
     def forward(self, *outputs: Any) -> tuple[Tensor, ...]:
-        found = best_of_overlapping(self.loss.prediction(outputs), _SAME)
+        found = models.best_of_overlapping(self.loss.prediction(outputs), _SAME)
         return tuple(found[name] for name in _FIELDS)

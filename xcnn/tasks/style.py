@@ -217,16 +217,20 @@ def style_transfer(
     activations = loss.content_of(wanted)
     picture = Parameter(first.data.copy())
     if optimizer == "lbfgs":
-        algorithm: Any = optim.LBFGS([picture], lr=1.0 if lr is None else lr, max_iter=1)
+        search: Any = {"max_eval": 25, "line_search_fn": "strong_wolfe"}  # else the loss may rise
+        first_lr = 1.0 if lr is None else lr
+        algorithm: Any = optim.LBFGS([picture], lr=first_lr, max_iter=1, **search)
     else:
         algorithm = optim.Adam([picture], lr=0.02 if lr is None else lr)
     losses: list[tuple[float, float]] = []
+    step = 0
     xp = picture.backend.xp
 
     def closure() -> Tensor:
         picture.grad = None
         terms = loss.compare(picture, activations)
-        losses.append((terms["content_loss"].item(), terms["style_loss"].item()))
+        if len(losses) == step:  # the first of the step, which may search
+            losses.append((terms["content_loss"].item(), terms["style_loss"].item()))
         total = terms["content_loss"] + terms["style_loss"]
         total.backward()
         return total

@@ -300,6 +300,9 @@ class Task:
     ) -> tuple[str, data.Dataset]:
         """What to evaluate the network on in a folder, and what to call it.
 
+        That is its test split; without one, what was held out if the network was trained on this
+        folder, else all its examples.
+
         Parameters
         ----------
         root : path
@@ -314,14 +317,15 @@ class Task:
             The folder has other classes.
         """
         found = self.load_folder(root, **settings)
-        whole: Any = getattr(found.test, "dataset", None)
         if found.classes != self.classes:
             raise DataError(
                 f"{root} has the classes {', '.join(found.classes)}, but the network was trained "
                 f"on {', '.join(self.classes)}"
             )
-        if not is_own and whole is not None and whole is getattr(found.train, "dataset", None):
-            return "all pictures", whole  # nobody trained on a part of them
+        train, test = found.train, found.test
+        if isinstance(train, data.Subset) and isinstance(test, data.Subset) and not is_own:
+            if train.dataset is test.dataset:  # the network was not trained on a part of it
+                return "all pictures", test.dataset
         return "test", found.test
 
     def settings(self) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def export(
         Before writing, load the result and compare it with the model on random samples of the
         example's values, with a different batch size if it is variable, and another size. Of a
         model with an attribute ``onnx_parts``, Modules of which each takes the outputs of the one
-        before, each part is compared, with the same inputs.
+        before, each part is compared, with inputs of its own.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def export(
             for part in parts:
                 alone = _Export(part, values, None, None)
                 compare(alone.proto(batch, False, None), None, part, values, batch)
-                values = alone.outputs
+                values = [_spread(y) for y in alone.outputs]
             return
         compare(proto, folder, model, inputs, batch)
         if dynamic_size:
@@ -158,6 +158,12 @@ def _enlarged(inputs: list[Tensor]) -> list[Tensor]:
         (*x.shape[:2], x.shape[2] + 4, x.shape[3] + 8) if x.ndim == 4 else x.shape for x in inputs
     ]
     return [Tensor(x.backend.xp.zeros(s, x.dtype)) for x, s in zip(inputs, shapes, strict=True)]
+
+
+def _spread(x: Tensor) -> Tensor:
+    """Different values in the shape of a Tensor: rounding decides the order of equal ones."""
+    values = x.backend.xp.linspace(-3, 3, x.numel(), dtype=x.dtype)
+    return Tensor(values.reshape(x.shape))
 
 
 class _Export:
