@@ -314,13 +314,13 @@ class Task:
             The folder has other classes.
         """
         found = self.load_folder(root, **settings)
-        whole: Any = getattr(found.test, "dataset", None)
+        whole = getattr(found.test, "dataset", found.test)
         if found.classes != self.classes:
             raise DataError(
                 f"{root} has the classes {', '.join(found.classes)}, but the network was trained "
                 f"on {', '.join(self.classes)}"
             )
-        if not is_own and whole is not None and whole is getattr(found.train, "dataset", None):
+        if not is_own and whole is getattr(found.train, "dataset", None):
             return "all pictures", whole  # nobody trained on a part of them
         return "test", found.test
 
