@@ -172,7 +172,7 @@ def test_optimisation_equals_pytorch(features, name):
         sum(terms).backward()
         return sum(terms)
 
-    for step in range(20):
+    for step in range(20):  # noqa: B007  (closure reads it)
         algorithm.step(closure)
         with torch.no_grad():
             x.clamp_(0, 1)
