@@ -322,10 +322,11 @@ class Task:
                 f"{root} has the classes {', '.join(found.classes)}, but the network was trained "
                 f"on {', '.join(self.classes)}"
             )
-        train, test = found.train, found.test
-        if isinstance(train, data.Subset) and isinstance(test, data.Subset) and not is_own:
-            if train.dataset is test.dataset:  # the network was not trained on a part of it
-                return "all pictures", test.dataset
+        parts = [
+            part.dataset for part in (found.train, found.test) if isinstance(part, data.Subset)
+        ]
+        if not is_own and len(parts) == 2 and parts[0] is parts[1]:
+            return "all pictures", parts[0]  # the network was not trained on some of them
         return "test", found.test
 
     def settings(self) -> dict[str, Any]:
