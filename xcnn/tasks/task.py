@@ -320,7 +320,7 @@ class Task:
                 f"{root} has the classes {', '.join(found.classes)}, but the network was trained "
                 f"on {', '.join(self.classes)}"
             )
-        if not is_own and whole is getattr(found.train, "dataset", None):
+        if not is_own and whole is getattr(found.train, "dataset", found.train):
             return "all pictures", whole  # nobody trained on a part of them
         return "test", found.test
 
