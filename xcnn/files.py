@@ -194,9 +194,10 @@ def move_into_place(file: Path, path: AnyPath) -> None:
 
 def check_replaceable(path: AnyPath) -> None:
     """Refuse to replace what is no regular file: nothing could bring a device or a pipe back."""
-    if os.path.isdir(path):
+    path = Path(path)  # "" is a folder
+    if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: expected the name of a file")
-    if os.path.exists(path) and not os.path.isfile(path):
+    if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "cannot write: not a regular file", str(path))
 
 
