@@ -24,12 +24,10 @@ _COPIED = (
     *("accumulate", "metrics", "class_weight", "ema", "patience"),
     *("checkpoint_every", "keep", "best", "log", "report"),
 )
-#: options of tasks that are files, which may have been moved
-_FILES = ("style", "features")
-#: options that go with --resume; the others are those of the run
-MAY_CHANGE = (
+#: options that go with --resume, beside the files of tasks; the others are those of the run
+_MAY_CHANGE = (
     *("resume", "epochs", "device", "quiet", "memory_limit", "time_limit", "data_dir", "report"),
-    *("data", *_FILES),  # where they are now
+    "data",  # where the folder is now
 )
 
 
@@ -53,10 +51,15 @@ _OTHER_NAMES = {
 }
 
 
+def may_change() -> set[str]:
+    """The options that go with --resume; the others are those of the run."""
+    moved = (name for task in tasks.names() for name in tasks.get(task).file_options())
+    return {*_MAY_CHANGE, *moved}
+
+
 def without_folders(config: dict[str, Any]) -> dict[str, Any]:
     """The settings for a page that is sent to others: names instead of this machine's paths."""
-    options = tasks.get(config["task"]).options
-    paths = ("data", "data_dir", "init", *(k for k, v in options.items() if v.metavar == "FILE"))
+    paths = ("data", "data_dir", "init", *tasks.get(config["task"]).file_options())
     return {**config, **{k: Path(config[k]).name for k in paths if config.get(k)}}
 
 
@@ -159,7 +162,8 @@ def of_run(arguments: argparse.Namespace) -> dict[str, Any]:
     ArgumentError
         Not a run, one that is finished, or an option that a run cannot change.
     """
-    refused = [name for name in arguments.given if name not in MAY_CHANGE]
+    allowed = may_change()
+    refused = [name for name in arguments.given if name not in allowed]
     if arguments.model or refused:
         what = f"--{refused[0].replace('_', '-')}" if refused else arguments.model
         raise ArgumentError(
@@ -179,7 +183,7 @@ def of_run(arguments: argparse.Namespace) -> dict[str, Any]:
         config["data"] = os.path.abspath(arguments.data)
     if sources.is_folder(config["data"]) and not os.path.isdir(config["data"]):
         raise ArgumentError(f"{config['data']} is gone: if it was moved, pass --data FOLDER")
-    for name in _FILES:
+    for name in tasks.get(config["task"]).file_options():
         if name in arguments.given:
             config[name] = os.path.abspath(getattr(arguments, name))
     same = ("data", "seed", "limit", "loss", "augment", "init", "new_head", "precision", "task")

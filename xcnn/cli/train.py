@@ -35,13 +35,13 @@ from ..errors import DivergenceError
 from ..training import Trainer
 from . import config_file, optimizer, sources, weights
 from .config import (
-    MAY_CHANGE,
     SMALL,
     check_best,
     check_options,
     check_same_data,
     choose_task,
     count_epochs,
+    may_change,
     of_options,
     of_run,
     without_folders,
@@ -248,7 +248,7 @@ def _writers(
     every, keep, best = config["checkpoint_every"], config["keep"], config["best"]
     checkpoint = callbacks.ModelCheckpoint(folder.path, every, keep, best)
     checkpoint.lock = folder.lock
-    fixed = config.keys() - {*MAY_CHANGE, "xcnn", "init", "checkpoint_every", "keep"}
+    fixed = config.keys() - {*may_change(), "xcnn", "init", "checkpoint_every", "keep"}
     checkpoint.settings = {name: config[name] for name in sorted(fixed)}
     used: list[Any] = [checkpoint]
     if "json" in config["log"]:

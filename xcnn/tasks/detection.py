@@ -15,15 +15,11 @@ from ..extend import register_task
 from ..models import BoxLoss
 from ..tensor import Tensor
 from ..training import Trainer
+from .colours import COLOURS
 from .task import Exported, Option, Task
 
 _SAME = 0.5  # boxes with a larger intersection over union are of one object
 _SIDE = 256  # pixels: smaller pictures are enlarged to be drawn on
-#: of the boxes, one for each class in turn (Okabe & Ito 2008, without black)
-_COLOURS = (
-    *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66)),
-    *((0, 114, 178), (213, 94, 0), (204, 121, 167)),
-)
 _FIELDS = ("boxes", "scores", "labels")
 _BOXES = "boxes (N, K, 4): x1, y1, x2, y2 in pixels of the input; "
 #: by number of outputs: their names, and how to get predictions from them
@@ -190,7 +186,7 @@ class Detection(Task):
         font = ImageFont.load_default(max(12, max(image.size) // 40))
         for each in self.objects(prediction)[::-1]:  # the most probable on top
             x1, y1, x2, y2 = (zoom * v for v in each["box"])
-            colour = _COLOURS[self.classes.index(each["class"]) % len(_COLOURS)]
+            colour = COLOURS[self.classes.index(each["class"]) % len(COLOURS)]
             text = each["class"] if each["score"] == 1 else f"{each['class']} {each['score']:.0%}"
             canvas.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), None, colour, width)
             right, bottom = canvas.textbbox((0, 0), text, font)[2:]

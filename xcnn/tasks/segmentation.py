@@ -15,11 +15,10 @@ from ..extend import register_task
 from ..nn import Loss
 from ..tensor import Tensor
 from ..training import Trainer
+from .colours import COLOURS
 from .task import Exported, Task
 
 IGNORED = 255
-#: of the classes other than the background (Okabe and Ito 2008: told apart by colour-blind people)
-_COLOURS = "e69f00 56b4e9 009e73 f0e442 0072b2 d55e00 cc79a7"
 _SCORES = "scores of the classes of each pixel; softmax over axis 1 gives the probabilities"
 
 
@@ -156,8 +155,7 @@ class Segmentation(Task):
         bits = xp.arange(256)[:, None, None] >> xp.array([0, 1, 2])[:, None] + 3 * xp.arange(8) & 1
         voc = (bits << 7 - xp.arange(8)).sum(axis=2).astype("uint8")  # three times 3 bits of each
         own = [i for i in range(255) if i not in self._background()]
-        listed = [list(bytes.fromhex(colour)) for colour in _COLOURS.split()]
-        voc[own[: len(listed)]] = listed
+        voc[own[: len(COLOURS)]] = COLOURS
         voc[self._background()] = 0
         return voc
 

@@ -257,6 +257,11 @@ class Task:
                 )
             option.check(f"{cls.name}.{name}", option.default)
 
+    @classmethod
+    def file_options(cls) -> list[str]:
+        """The names of the options that are files, by their placeholder FILE."""
+        return [name for name, option in cls.options.items() if option.metavar == "FILE"]
+
     # -- data -------------------------------------------------------------------------------
 
     @classmethod
