@@ -16,7 +16,7 @@ CHECKOUT = pathlib.Path(__file__).parent.parent
 # From the bottom up; a module imports only from its own floor or below.
 FLOORS = [
     {"arrays", "config", "errors", "interrupt", "notebook", "threads"},
-    {"checks", "files", "hints", "tiling"},
+    {"checks", "communicator", "files", "hints", "tiling"},
     {"geometry", "layout"},
     {"backends"},
     {"random", "tensor", "convolution"},
