@@ -230,7 +230,7 @@ def load_state(path: AnyPath) -> dict[str, Array]:
 def read(path: AnyPath, mapped: bool = False) -> tuple[dict[str, Array], dict[str, str]]:
     """Read the arrays and the metadata of a file, as :func:`load_state` does.
 
-    With ``mapped``, the arrays of a safetensors file stay in the file, as ``np.memmap``.
+    With ``mapped``, the arrays of a safetensors file stay in the file, mapped into memory.
 
     Raises
     ------
@@ -266,6 +266,7 @@ def read(path: AnyPath, mapped: bool = False) -> tuple[dict[str, Array], dict[st
                 raise ValueError(f"{name!r}, {code} {shape}, is at {entry['data_offsets']}")
             if mapped and size:
                 stored = np.memmap(file, _STORED[code], "r", 8 + length + start, tuple(shape))
+                stored = stored.view(np.ndarray)  # items of a memmap take longer to read
                 file.seek(8 + length + end)
             else:
                 stored = np.fromfile(file, _STORED[code], size).reshape(shape)

@@ -16,12 +16,12 @@ from .options import Parser, count, path, say, seed, size
 
 def add_options(parser: Parser) -> None:
     parser.add(
-        "source NAME",
+        "source FOLDER",
         "folder of images, as for xcnn train --data, or a dataset",
         type=sources.name_or_folder,
     )
-    parser.add("out DIR", "folder for the shards; it must be new or empty", type=path)
-    parser.add("--shard-size SIZE", "size of a shard; default: 256MiB", type=size, default=2**28)
+    parser.add("out OUT", "folder for the shards; it must be new or empty", type=path)
+    parser.add("--shard-size SIZE", "size of a shard", type=size, default="256MiB")
     parser.add("--shard-items N", "at most N images in a shard", type=count)
     held_out = "seed of the order, and of the images that are held out for testing"
     parser.add("--seed N", held_out, type=seed, default=0)

@@ -32,7 +32,7 @@ FORMATS = {
 }
 _SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_BLOCK = 512  # bytes, of a tar file
+_BLOCK, _END = 512, b"\0"  # of a tar file: bytes; what follows a name
 _COLUMNS = "offset", "size", "label"
 _MOST = 20  # bytes of a class number
 
@@ -131,12 +131,12 @@ class ShardFolder(Dataset):
         """Name the classes, and let the labels be the indices of their names."""
         own = check_texts(str(file), read_json(file)) if file.exists() else None
         if lowest < 0:
-            name = self._name(int(np.argmin(self.labels)))
+            name = self._file(int(np.argmin(self.labels)))[0]
             raise DataError(f"{name} has no class: expected a file with its number, .cls, after it")
         self.classes = self.classes or own or [str(n) for n in range(highest + 1)]
         names = own or self.classes
         if highest >= len(names):
-            name = self._name(int(np.argmax(self.labels)))
+            name = self._file(int(np.argmax(self.labels)))[0]
             where = file if own else "classes"
             raise DataError(f"{name} is of class {highest}, but {where} has {len(names)} names")
         unknown = ", ".join(name for name in names if name not in self.classes)
@@ -157,42 +157,28 @@ class ShardFolder(Dataset):
     def batch(self, indices: np.ndarray) -> Batch:
         """Read several items: uint8 (N, C, H, W) and int64 (N,)."""
         indices = np.asarray(indices)
-        images = read_images(self._read, indices.tolist(), self.shape, self.threads)
-        return images, np.asarray(self.labels[indices])
+        items = [range(len(self))[i] for i in indices.tolist()]
+        return read_images(self._read, items, self.shape, self.threads), self.labels[indices]
 
     def _read(self, item: int) -> np.ndarray:
-        content = self._content(item)
+        name, content = self._file(item)
         try:
-            return decode_image(
-                content, self.shape, crop=True, name=self._name(item), formats=_FORMATS
-            )
+            return decode_image(content, self.shape, crop=True, name=name, formats=_FORMATS)
         except DataError as error:
             raise DataError(f"{error}. Pack the folder without it, or {SKIP}") from error
 
-    def _place(self, item: int) -> tuple[str, int, int]:
-        """The shard of an item, and where in it its picture is."""
-        item = range(len(self))[item]
+    def _file(self, item: int) -> tuple[str, bytes]:
+        """The file of a picture: its name and shard, for messages, and its content."""
         shard = int(np.searchsorted(self.bounds, item, "right")) - 1
-        return self.paths[shard], int(self._offsets[item]), int(self._sizes[item])
-
-    def _content(self, item: int) -> bytes:
-        """The file of a picture."""
-        path, offset, size = self._place(item)
+        path, offset, size = self.paths[shard], int(self._offsets[item]), int(self._sizes[item])
         advice = f"Copy the shard again; if it is right, remove {INDEX}, which is older"
         with reading(path, "is damaged", advice, DataError), open(path, "rb", buffering=0) as file:
             file.seek(offset - _BLOCK)
-            content = file.read(_BLOCK + size)
-            if len(content) < _BLOCK + size or int(content[124:136].strip(b"\0 "), 8) != size:
+            found = file.read(_BLOCK + size)
+            header, content = found[:_BLOCK], found[_BLOCK:]
+            if len(content) < size or int(header[124:136].strip(b"\0 "), 8) != size:
                 raise ValueError(f"no picture of {size} bytes at byte {offset}")
-        return content[_BLOCK:]
-
-    def _name(self, item: int) -> str:
-        """The shard and the name of a picture, for messages."""
-        path, offset, _ = self._place(item)
-        with open(path, "rb") as file:
-            file.seek(offset - _BLOCK)
-            name = file.read(100).partition(b"\0")[0].decode(errors="replace")
-        return f"{name} in {path}"
+        return f"{header[:100].partition(_END)[0].decode(errors='replace')} in {path}", content
 
     def _drop_unreadable(self) -> None:
         ok = readable(self.root, self._read, range(len(self)), self.threads)
