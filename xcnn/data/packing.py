@@ -99,7 +99,7 @@ def pack(
         with progress_bar(len(train) + len(test), out.name, progress, unit="img") as bar:
             for split, part in (("test", test), ("train", train)):  # as their names are sorted
                 items = _counted(_items(part, seed), bar)
-                shards = _write(partial, split, items, shard_size, most, index)
+                shards = write_shards(partial, split, items, shard_size, most, index)
                 counts[split] = len(part), shards
         index.write(partial)
         write_atomically(partial / CLASSES, (json.dumps(classes, indent=0) + "\n").encode())
@@ -158,7 +158,7 @@ def _counted(items: Iterable[Any], bar: Any) -> Iterator[Any]:
         bar.update()
 
 
-def _write(
+def write_shards(
     folder: Path,
     split: str,
     items: Iterator[tuple[str, bytes, int]],
@@ -166,7 +166,7 @@ def _write(
     most: int,
     index: IndexWriter,
 ) -> int:
-    """Write the shards of a split; returns how many."""
+    """Write pictures (suffix, content, class) into the shards of a split; returns how many."""
     number = shards = 0
     item = next(items, None)
     while item is not None:
