@@ -113,9 +113,8 @@ def main(options: argparse.Namespace) -> int:
         _, seconds = timed(lambda: write(folder, options.items))
         sizes = {os.stat(path).st_ino: os.stat(path).st_size for path in folder.iterdir()}
         whole = sum(os.stat(path).st_size for path in folder.iterdir())
-        print(
-            f"written {whole / 1e9:.2f} GB, {sum(sizes.values()) / 1e6:.0f} MB of disk, {seconds:.0f} s"
-        )
+        disk = sum(sizes.values()) / 1e6
+        print(f"written {whole / 1e9:.2f} GB, {disk:.0f} MB of disk, in {seconds:.0f} s")
         settings: Any = {"size": SIDE, "channels": 1}
         dataset, seconds = timed(lambda: ShardFolder(folder, **settings))
         print(f"index made: {len(dataset):,} pictures in {seconds:.1f} s")
@@ -134,7 +133,7 @@ def main(options: argparse.Namespace) -> int:
         print(f"read, shuffled     {rate(loader, options.read)}", flush=True)
         loader.start = len(loader) // 2
         first, seconds = timed(lambda: next(iter(loader)))
-        middle = loader.order(0)[len(loader) // 2 * BATCH :][:BATCH]
+        middle = loader.order(1)[len(loader) // 2 * BATCH :][:BATCH]
         right = np.array_equal(first[0], dataset.batch(middle)[0])
         print(f"started in the middle, first batch after {1000 * seconds:.0f} ms: right is {right}")
         for rank in range(RANKS):
