@@ -202,8 +202,8 @@ def shards_in(folder: str | os.PathLike[str]) -> list[str]:
     """The names of the shards in a folder, sorted; also of compressed ones, which are refused."""
     if not os.path.isdir(folder):
         return []
-    names = (name for name in os.listdir(folder) if not name.startswith("."))
-    return sorted(name for name in names if name.endswith(_SUFFIXES))
+    files = (entry.name for entry in os.scandir(folder) if entry.is_file())
+    return sorted(n for n in files if n.endswith(_SUFFIXES) and not n.startswith("."))
 
 
 def _select(root: str) -> tuple[Path, list[str]]:
