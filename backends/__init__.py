@@ -105,6 +105,8 @@ def get(device: str | Backend) -> Backend:
 def set_cuda(device: str) -> None:
     """Make a CUDA device, such as "cuda:1", the one called ``"cuda"`` in this process.
 
+    It also becomes CUDA's current device of this thread, so that nothing is put on another one.
+
     Raises
     ------
     DeviceError
@@ -114,6 +116,7 @@ def set_cuda(device: str) -> None:
     backend = get(device)
     if not backend.device.startswith("cuda:"):
         raise DeviceError(f"device={device!r}: expected a CUDA device, such as 'cuda:1'")
+    backend.use()
     _default = backend.device
 
 
