@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import socket
 import sys
 from collections import defaultdict
@@ -22,11 +23,14 @@ class Server:
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self._name = (
+            f"xcnn-{secrets.token_hex(8)}"  # MPICH's name for memory that its processes share
+        )
         self._values: dict[str, str] = {}
         self._waiting: dict[str, list[asyncio.StreamWriter]] = defaultdict(list)
         self._barriers: dict[str, list[asyncio.StreamWriter]] = defaultdict(list)
         self._clients: dict[int, asyncio.StreamWriter] = {}  # of our own, by rank
-        self._goodbyes: set[int] = set()
+        self._open = 0  # connections
         self._is_over = False
         self._came, self._left = asyncio.Event(), asyncio.Event()
 
@@ -52,26 +56,25 @@ class Server:
                     is_known = command == "initack" and 0 <= rank < self.size
                     is_ours = is_known and "client" in request
                     if not is_known or (is_ours and rank in self._clients):
-                        is_ours = False
+                        is_known = is_ours = False
                         break
                     if is_ours:
                         self._clients[rank] = writer
-                        self._came.set()
+                    self._open += 1
+                    self._came.set()
                 elif command == "abort":
                     self._abort(int(request.get("exitcode", "1")))
-                said_goodbye |= command == "finalize"
+                said_goodbye |= command == "leave"
                 self._answer(command, request, rank, writer)
                 await writer.drain()
-                if said_goodbye and is_ours:
-                    break
         writer.close()
-        if is_ours:
-            if not said_goodbye and not self._is_over:
-                text = f"xcnn: rank {rank} of {self.size} was killed or has crashed; all ranks end"
-                os.write(2, f"{text}\n".encode())
-                self._abort(1)
-            self._goodbyes.add(rank)
-            if self._goodbyes >= self._clients.keys():
+        if is_ours and not said_goodbye and not self._is_over:
+            text = f"xcnn: rank {rank} of {self.size} was killed or has crashed; all ranks end\n"
+            os.write(2, text.encode())
+            self._abort(1)
+        if is_known:
+            self._open -= 1
+            if not self._open:
                 self._left.set()
 
     def _answer(
@@ -96,15 +99,15 @@ class Server:
         elif command == "remove":
             self._values.pop(request["key"], None)
             reply = "remove_result rc=0"
-        elif command == "barrier_in":
-            group = request.get("client", "mpi")
+        elif command in ("barrier_in", "leave"):
+            group = f"{command} {request.get('client', 'mpi')}"
             self._barriers[group].append(writer)
             if len(self._barriers[group]) < self.size:
                 return
             to = self._barriers.pop(group)
-            reply = "barrier_out rc=0"
+            reply = "barrier_out rc=0"  # leaving is the last barrier
         else:
-            reply = _ANSWERS[command].format(size=self.size)
+            reply = _ANSWERS[command].format(size=self.size, name=self._name)
         _send(to, reply)
 
     def _abort(self, status: int) -> None:
@@ -119,7 +122,7 @@ _ANSWERS = {
     "init": "response_to_init rc=0 pmi_version=1 pmi_subversion=1",
     "get_maxes": "maxes rc=0 kvsname_max=256 keylen_max=64 vallen_max=1024",
     "get_appnum": "appnum rc=0 appnum=0",
-    "get_my_kvsname": "my_kvsname rc=0 kvsname=xcnn",
+    "get_my_kvsname": "my_kvsname rc=0 kvsname={name}",
     "get_universe_size": "universe_size rc=0 size={size}",
     "finalize": "finalize_ack rc=0",
 }

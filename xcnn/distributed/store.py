@@ -45,7 +45,8 @@ class Store:
     def __init__(self, host: str, port: int, rank: int, size: int, timeout: float) -> None:
         self.host, self.rank, self.size, self.timeout = host, rank, size, timeout
         self.port = port
-        self._server = self._serve() if rank == 0 else None
+        if rank == 0:
+            self._serve()
         self._socket = self._connect()
         self._lines = self._socket.makefile("rb")
         self._replies: SimpleQueue[dict[str, str]] = SimpleQueue()
@@ -91,19 +92,16 @@ class Store:
         os._exit(status)
 
     def close(self) -> None:
-        """Say goodbye; rank 0 returns when every rank has."""
+        """Return when every rank has called it: the store ends with rank 0."""
         if not self._is_closing:
             self._is_closing = True
-            with suppress(CommunicationError):  # the others may have ended together with rank 0
-                self._ask("cmd=finalize")
-            if self._server:
-                self._server.wait()
+            self._ask("cmd=leave client=xcnn", timeout=None)
 
     def lend_to_mpi(self) -> None:
         """Let MPICH's ``MPI_Init`` find the other processes through this store."""
         os.environ |= {"PMI_PORT": f"{self.host}:{self.port}", "PMI_ID": str(self.rank)}
 
-    def _serve(self) -> subprocess.Popen:
+    def _serve(self) -> None:
         try:
             family = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)[0][0]
             listener = socket.create_server((self.host, self.port), family=family, backlog=1024)
@@ -117,7 +115,7 @@ class Store:
             handle = listener.fileno()
             numbers = map(str, (handle, self.size, self.timeout))
             # in a session of its own, Ctrl-C does not end it before the ranks
-            return subprocess.Popen(
+            subprocess.Popen(
                 [sys.executable, "-I", "-S", server.__file__, *numbers],
                 pass_fds=[handle],
                 start_new_session=True,
@@ -150,19 +148,18 @@ class Store:
         except OSError as error:
             raise CommunicationError(f"rank {self.rank} lost rank 0: {error}") from error
 
-    def _ask(self, line: str) -> dict[str, str]:
+    def _ask(self, line: str, timeout: float | None = -1) -> dict[str, str]:
+        timeout = self.timeout if timeout == -1 else timeout
         with self._lock:
             self._send(line)
             try:
-                reply = self._replies.get(timeout=self.timeout)
+                reply = self._replies.get(timeout=timeout)
             except Empty:
                 what = line.partition(" value=")[0]
                 raise CommunicationError(
                     f"rank {self.rank} got no answer to {what!r} within {self.timeout:g} s: "
                     "another rank did not come, or hangs"
                 ) from None
-        if "closed" in reply:
-            raise CommunicationError(f"rank {self.rank} lost rank 0 at {self.host}:{self.port}")
         return reply
 
     def _read(self) -> None:
@@ -175,4 +172,4 @@ class Store:
                 self._replies.put(reply)
         if not self._is_closing:  # the machine of rank 0 is gone
             os._exit(1)
-        self._replies.put({"closed": "yes"})
+        self._replies.put({})
