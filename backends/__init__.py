@@ -56,12 +56,14 @@ __all__ = [
     "kernels_of_cpu",
     "of",
     "of_each",
+    "prefer_gpu",
     "register",
 ]
 
 _library, kernels_of_cpu = _load()  # the second in words
 _cpu = NativeBackend(_library) if _library else CpuBackend()
 _by_name: dict[str, Backend] = {"cpu": _cpu}
+_gpu = "cuda:0"  # what "cuda" means
 register(_cpu.xp.ndarray, _cpu)
 by_library["cupy"] = lambda array: _cuda(array.device.id)
 
@@ -73,7 +75,7 @@ def add_device(backend: Backend) -> Backend:
 
 
 def get(device: str | Backend) -> Backend:
-    """The backend called ``"cpu"``, ``"cuda"`` (device 0), ``"cuda:N"`` or ``"auto"``.
+    """The backend called ``"cpu"``, ``"cuda"`` (:func:`prefer_gpu`; 0), ``"cuda:N"`` or ``"auto"``.
 
     ``"auto"`` is the first usable CUDA device, else the CPU.
 
@@ -88,14 +90,20 @@ def get(device: str | Backend) -> Backend:
     if name == "auto":
         from .diagnosis import problem
 
-        return get("cpu" if problem() else "cuda:0")
-    name = "cuda:0" if name == "cuda" else name
+        return get("cpu" if problem() else "cuda")
+    name = _gpu if name == "cuda" else name
     if name not in _by_name:
         kind, _, index = name.partition(":")
         if kind != "cuda" or not index.isdecimal():
             raise DeviceError(f'device={device!r}: expected "cpu", "cuda", "cuda:N" or "auto"')
         _cuda(int(index))
     return _by_name[name]
+
+
+def prefer_gpu(index: int) -> None:
+    """Let "cuda" and "auto" mean GPU ``index``, in a process that has one of several."""
+    global _gpu
+    _gpu = f"cuda:{index}"
 
 
 def available() -> dict[str, str]:
