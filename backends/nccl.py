@@ -24,7 +24,6 @@ _TYPES = {
     },
     "bool": "NCCL_UINT8",
 }
-_INSTALL = 'pip install "xcnn[nccl13]"   (nccl12 with CuPy for CUDA 12)'
 
 
 def library(backend: Backend) -> tuple[Any, str]:
@@ -37,8 +36,8 @@ def library(backend: Backend) -> tuple[Any, str]:
         module = import_module(f"{cuda.__name__}.nccl")
     if module.available:
         return module, ""
-    reasons = [line for w in found for line in str(w.message).splitlines() if "Reason" in line]
-    return module, f"CuPy cannot load it{' '.join(['', *reasons])}: {_INSTALL}"
+    texts = [" ".join(str(warning.message).split()) for warning in found]  # with what to install
+    return module, "; ".join(texts) or "CuPy cannot load it"
 
 
 def identity(backend: Backend) -> dict[str, Any]:
