@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import import_module
 from math import gcd, prod
 from typing import Any
@@ -35,7 +35,7 @@ from .kernels import Variant
 from .launch import BLOCK, CHUNK, Kernels, grid, lane_tiles, launches, row_tiles
 from .norm import Running, Statistics
 from .products import multiply
-from .transfer import Slot
+from .transfer import PinnedMirror, Slot
 
 # the lowest compute capability whose matrix units support each precision
 _CAPABILITY = {"float32": 0, "float16": 70, "tf32": 80}
@@ -96,6 +96,14 @@ class CudaBackend(Backend):
     def slots(self) -> list[Any]:
         stream = self.xp.cuda.Stream(non_blocking=True)
         return [Slot(self.xp, stream) for _ in range(2)]
+
+    def mirror(self, array: Array, direct: bool = False) -> PinnedMirror:
+        with self.active():
+            return PinnedMirror(self.xp, self._copies, array, direct)
+
+    @cached_property
+    def _copies(self) -> Any:
+        return self.xp.cuda.Stream(non_blocking=True)
 
     def synchronize(self) -> None:
         self._device.synchronize()

@@ -144,10 +144,10 @@ class Collectives:
         except self._nccl.NcclError as error:
             raise _failure(error, "go on") from error
 
-    def abort(self) -> None:
-        """End all calls now, whatever the other ranks do; none can follow."""
+    def close(self) -> None:
+        """Let calls that were queued end; none can follow."""
         with self._backend.active():
-            self._communicator.abort()
+            self._communicator.destroy()
 
 
 def _failure(error: Exception, what: str) -> DeviceError:
