@@ -128,6 +128,9 @@ class Backend:
     def synchronize(self) -> None:
         """Wait until the device has finished all work."""
 
+    def use(self) -> None:
+        """Put new arrays of this thread on this device, also outside :meth:`active`."""
+
     def active(self) -> AbstractContextManager:
         """A context for computing: new arrays are on this device; overflow causes no warning."""
         return nullcontext()

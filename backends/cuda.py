@@ -75,6 +75,9 @@ class CudaBackend(Backend):
 
     # -- arrays and memory ------------------------------------------------------------------
 
+    def use(self) -> None:
+        self._device.use()
+
     def active(self) -> AbstractContextManager:
         return _Active(self)
 
