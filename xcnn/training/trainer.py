@@ -164,9 +164,7 @@ class Trainer:
         self.is_stopping = self._finished = False
         self._totals: Totals | None = None  # while an epoch is unfinished
         self.seconds = 0.0  # of that epoch
-        self._accumulated: list[
-            tuple[Any, float]
-        ] = []  # divisor and size of batches without a step
+        self._accumulated: list[tuple[Any, float]] = []  # divisor and size, if without a step
         self._loaded: Mapping[str, Any] = {}  # states of the loader and the callbacks of a fit
         self._warned = False
         self.gradient_norm: Any = None
@@ -287,6 +285,8 @@ class Trainer:
                 except Exception as other:  # the other callbacks must hear of the first error
                     error.add_note(f"{type(callback).__name__}.on_exception raised {other!r}")
             raise
+        finally:
+            self.ranks.close()
         return History(self.history[first:])
 
     def _train(self, loader: DataLoader, validation: DataLoader | None) -> None:
