@@ -56,6 +56,26 @@ def check_numbers(array: Any) -> None:
         raise DTypeError(f"expected an array of numbers, got one of {dtype}")
 
 
+class Mirror:
+    """An array as libraries for host memory see it: on a CPU, the array itself.
+
+    Attributes
+    ----------
+    array
+        The memory to read once :meth:`is_ready`, and to write before :meth:`restore`.
+    """
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+
+    def is_ready(self) -> bool:
+        """Whether the values have arrived; does not wait."""
+        return True
+
+    def restore(self) -> None:
+        """Copy the values back."""
+
+
 class Backend:
     """One device: its array namespace and its primitives.
 
@@ -124,6 +144,13 @@ class Backend:
         Empty where the device uses host memory.
         """
         return []
+
+    def mirror(self, array: Array, direct: bool = False) -> Mirror:
+        """``array`` (C-contiguous) in memory of the host, for libraries that need it there.
+
+        ``direct``: they can read the memory of the device.
+        """
+        return Mirror(array)
 
     def synchronize(self) -> None:
         """Wait until the device has finished all work."""

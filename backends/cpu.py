@@ -55,6 +55,11 @@ class Threads:
         """Number of threads for work outside BLAS: fewer if the user limited BLAS since."""
         return 1 if self.busy else min(self.count, self._blas_threads())
 
+    def limit(self, count: int) -> None:
+        """Use ``count`` threads from now on, also in BLAS."""
+        self.count = count
+        self._set_blas_threads(count)
+
     @property
     def busy(self) -> bool:
         """Whether parts are being computed, with BLAS limited to one thread."""
@@ -121,6 +126,10 @@ class CpuBackend(Backend):
         super().__init__(np, "cpu")
         self._threads = Threads()
         keep_freed_memory()
+
+    def limit_threads(self, count: int) -> None:
+        """Use at most ``count`` threads, also in BLAS."""
+        self._threads.limit(min(count, self._threads.count))
 
     def quiet_overflow(self) -> AbstractContextManager:
         return np.errstate(**_QUIET)

@@ -24,7 +24,6 @@ _TYPES = {
     },
     "bool": "NCCL_UINT8",
 }
-_INSTALL = 'pip install "xcnn[nccl13]"   (nccl12 with CuPy for CUDA 12)'
 
 
 def library(backend: Backend) -> tuple[Any, str]:
@@ -37,8 +36,8 @@ def library(backend: Backend) -> tuple[Any, str]:
         module = import_module(f"{cuda.__name__}.nccl")
     if module.available:
         return module, ""
-    reasons = [line for w in found for line in str(w.message).splitlines() if "Reason" in line]
-    return module, f"CuPy cannot load it{' '.join(['', *reasons])}: {_INSTALL}"
+    texts = [" ".join(str(warning.message).split()) for warning in found]  # with what to install
+    return module, "; ".join(texts) or "CuPy cannot load it"
 
 
 def identity(backend: Backend) -> dict[str, Any]:
@@ -145,10 +144,10 @@ class Collectives:
         except self._nccl.NcclError as error:
             raise _failure(error, "go on") from error
 
-    def abort(self) -> None:
-        """End all calls now, whatever the other ranks do; none can follow."""
+    def close(self) -> None:
+        """Let calls that were queued end; none can follow."""
         with self._backend.active():
-            self._communicator.abort()
+            self._communicator.destroy()
 
 
 def _failure(error: Exception, what: str) -> DeviceError:

@@ -1,6 +1,12 @@
 """NCCL's communicator on the stand-in: a thread and a GPU for each rank."""
 
 import gc
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -18,7 +24,7 @@ from xcnn.backends import nccl
 from xcnn.backends.cuda import CudaBackend
 from xcnn.distributed.nccl import NCCLCommunicator
 from xcnn.distributed.tcp import StoreCommunicator
-from xcnn.errors import ArgumentError, CommunicationError, DeviceError, DTypeError
+from xcnn.errors import ArgumentError, DeviceError, DTypeError
 
 from ..conftest import NO_STRICT, STRICT
 
@@ -58,13 +64,29 @@ def hosts(size):
     return [StoreCommunicator(FakeStore(rank, size, values, barrier)) for rank in range(size)]
 
 
-def on_ranks(size, work, devices=GPUS, **settings):
+class FakeWatch:
+    """A :class:`xcnn.distributed.Watch` that ends nothing."""
+
+    def __init__(self, timeout=20.0):
+        self.timeout, self.said = timeout, []
+
+    def look(self, what, number):
+        self.said.append(("look", what))
+
+    def blame(self, what):
+        self.said.append(("blame", what))
+
+    def fail(self, text, status=1):
+        self.said.append(("fail", text))
+
+
+def on_ranks(size, work, timeout=20.0):
     """``[work(communicator) of each rank]``."""
 
     def run(host):
-        backend = devices[host.rank]
+        backend = GPUS[host.rank]
         with backend.active():
-            communicator = NCCLCommunicator(host, backend, **settings)
+            communicator = NCCLCommunicator(host, FakeWatch(timeout), backend)
             try:
                 return work(communicator)
             finally:
@@ -205,12 +227,9 @@ def test_an_array_lives_until_its_sum_is_there():
         if c.rank == 0:
             assert there() is not None
             ready.set()
-        end = time.monotonic() + 20
-        while there() is not None and time.monotonic() < end:
-            time.sleep(0.01)
-        return there()
+        wait_until(lambda: there() is None)
 
-    assert on_ranks(2, work) == [None, None]
+    on_ranks(2, work)
 
 
 @pytest.mark.parametrize("difference", ["size", "dtype", "call"])
@@ -243,43 +262,42 @@ def test_arrays_that_are_refused():
     on_ranks(2, work)
 
 
-def test_a_rank_that_does_not_come():
-    """Only rank 0 calls it: its host waits for the GPU until the call is aborted."""
-    texts = []
+def test_a_rank_that_does_not_come(monkeypatch):
+    """Only rank 0 calls it: the thread that watches asks where the others are, then ends all."""
+    monkeypatch.setattr("xcnn.distributed.nccl._LOOK", 0.1)
 
-    def hang(c):
+    def work(c):
         c.barrier()
         if c.rank == 0:
-            work = c.start_all_reduce(c.backend.xp.ones(3, "float32"))
-            work.wait()
-            with pytest.raises(
-                CommunicationError, match=r"all-reduce number 1 since more than 0.2 s"
-            ):
-                c.barrier()
-        else:
-            time.sleep(0.6)
+            c.start_all_reduce(c.backend.xp.ones(3, "float32"))
+        wait_until(lambda: c.rank == 1 or ("blame", "all-reduce number 1") in c.watch.said)
+        c.barrier()
+        return c.watch.said
 
-    on_ranks(2, hang, timeout=0.2, fail=texts.append)
-    assert len(texts) == 1
-    assert texts[0].startswith("rank 0 of 2 waits for")
+    said = on_ranks(2, work, timeout=0.3)
+    assert said[1] == []
+    assert said[0][0] == ("look", "all-reduce number 1")
 
 
 def test_a_connection_that_breaks():
-    texts = []
-
     def work(c):
         c.barrier()
         if c.rank == 1:
             c._nccl._communicator.break_connection()
-            while not texts:
-                time.sleep(0.01)
-            with pytest.raises(
-                CommunicationError, match=r"rank 1 of 2: NCCL cannot go on .*REMOTE"
-            ):
-                c.all_reduce(c.backend.xp.ones(3, "float32"))
+            wait_until(lambda: c.watch.said)
+        return c.watch.said
 
-    on_ranks(2, work, fail=texts.append)
-    assert len(texts) == 1
+    nothing, said = on_ranks(2, work)
+    assert nothing == []
+    assert said[0][0] == "fail"
+    assert re.fullmatch("NCCL cannot go on .*REMOTE_ERROR.* NCCL_DEBUG=INFO .*", said[0][1])
+
+
+def wait_until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def refusal(size=2, devices=GPUS):
@@ -287,7 +305,7 @@ def refusal(size=2, devices=GPUS):
 
     def run(host):
         with pytest.raises(DeviceError) as failure:
-            NCCLCommunicator(host, devices[host.rank])
+            NCCLCommunicator(host, FakeWatch(), devices[host.rank])
         return str(failure.value)
 
     texts = set(each(run, hosts(size)))
@@ -301,7 +319,8 @@ def test_ranks_that_share_a_gpu():
 
 def test_a_rank_on_the_cpu():
     text = refusal(2, [GPUS[0], backends.get("cpu")])
-    assert text.startswith("NCCL cannot be used on rank 1 of 2: it works on CUDA GPUs, not on cpu")
+    assert text.startswith("NCCL cannot be used on rank 1 of 2, ")
+    assert text.endswith("it works on CUDA GPUs, not on cpu")
 
 
 def test_different_versions(monkeypatch):
@@ -320,7 +339,7 @@ def test_gpus_that_cannot_be_connected(monkeypatch):
         with pytest.raises(
             DeviceError, match=r"NCCL cannot connect .*SYSTEM_ERROR.*NCCL_DEBUG=INFO"
         ):
-            NCCLCommunicator(host, GPUS[host.rank])
+            NCCLCommunicator(host, FakeWatch(), GPUS[host.rank])
 
     each(run, hosts(2))
 
@@ -328,11 +347,11 @@ def test_gpus_that_cannot_be_connected(monkeypatch):
 def test_cupy_without_nccl():
     """As CuPy's packages are without NCCL's: it warns, and has no functions."""
     cupy = pytest.importorskip("cupy")
-    backend = CudaBackend(cupy, 0)
-    module, problem = nccl.library(backend)
-    if not module.available:
-        assert "pip install" in problem
-        assert "libnccl" in problem
+    sys.modules.pop("cupy.cuda.nccl", None)  # it warns on its first import only
+    module, problem = nccl.library(CudaBackend(cupy))
+    if module.available:
+        pytest.skip("NCCL is installed")
+    assert re.search("libnccl.so.2: cannot open .* pip install .nvidia-nccl-cu1[23]", problem)
 
 
 def test_set_device(monkeypatch):
@@ -346,3 +365,49 @@ def test_set_device(monkeypatch):
     with pytest.raises(DeviceError, match="expected a CUDA device"):
         xcnn.cuda.set_device("cpu")
     assert xcnn.cuda.current_device() == 1
+
+
+# -- processes -----------------------------------------------------------------------------
+
+
+def run_ranks(folder, case, size=2):
+    """What the ranks of ``nccl_rank.py`` print to standard error, and their exit statuses."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    environment |= {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
+    command = [sys.executable, "-m", "tests.distributed.nccl_rank", folder, case]
+    started = [
+        subprocess.Popen(
+            command,
+            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+    try:
+        texts = [process.communicate(timeout=60)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return texts, [process.returncode for process in started]
+
+
+def test_two_ranks_train_as_one(tmp_path):
+    texts, statuses = run_ranks(tmp_path, "compare")
+    assert statuses == [0, 0], texts
+    for rank in range(2):
+        result = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert result.pop("error") < 1e-6
+        waits = ["cuda.py", "stopping.py", "transfer.py"]  # copies to the GPU, and epochs' ends
+        expected = {"engine": "nccl", "device": f"cuda:{rank}", "values": [0, 1], "waits": waits}
+        assert result == expected
+
+
+@pytest.mark.exhaustive
+def test_a_process_that_hangs(tmp_path):
+    texts, statuses = run_ranks(tmp_path, "hang")
+    assert "rank 1 did not come to all-reduce number 1 within 1 s" in texts[0]
+    assert texts[1] == ""
+    assert all(statuses)

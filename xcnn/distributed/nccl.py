@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 from .. import backends, threads
 from ..arrays import Array
 from ..backends import nccl
 from ..communicator import Communicator, Work
-from ..errors import CommunicationError, DeviceError
+from ..errors import DeviceError
+from . import mpi
+from .environment import Launch
+from .failures import StoreChannel, Watch
+from .store import Store
+from .tcp import StoreCommunicator
 
 _POLL = 0.1  # seconds between two looks at what was queued
+_LOOK = 0.5  # seconds after which a call that goes on is worth a look at the other ranks
+
+
+def connect(launch: Launch, timeout: float) -> NCCLCommunicator:
+    """NCCL among the processes that were launched, each on the GPU with its number there.
+
+    They find each other by MPI if mpi4py is installed, else through the store.
+
+    Raises
+    ------
+    DeviceError
+        A rank has no GPU of its own, or no NCCL.
+    MissingPackageError
+        mpiexec started them, and mpi4py is not installed.
+    """
+    host: Communicator
+    if launch.connects_mpi or find_spec("mpi4py"):
+        host = mpi.connect(launch, timeout)
+        watch = host.watch
+    else:
+        store = Store(launch.host, launch.port, launch.rank, launch.size, timeout)
+        atexit.register(store.close)
+        host = StoreCommunicator(store, launch.local_rank, launch.local_size)
+        watch = Watch(StoreChannel(store), timeout)
+    # Slurm may show each process only its own GPU
+    backends.set_cuda(f"cuda:{host.local_rank % max(1, len(backends.cuda_devices()))}")
+    return NCCLCommunicator(host, watch, backends.get("cuda"))
 
 
 class NCCLCommunicator(Communicator):
@@ -27,13 +60,10 @@ class NCCLCommunicator(Communicator):
     ----------
     host
         A communicator among the same processes.
+    watch
+        What ends all processes: after an error of NCCL, or if a call takes longer than its timeout.
     backend
-        The GPU of this process; by default the device "cuda".
-    timeout
-        Seconds after which a call that has not ended is taken to hang.
-    fail
-        Called with a text, in the background thread, when a call has failed or hangs; by default
-        the next call of this process raises CommunicationError.
+        The GPU of this process.
 
     Raises
     ------
@@ -43,23 +73,18 @@ class NCCLCommunicator(Communicator):
 
     engine = "nccl"
 
-    def __init__(
-        self,
-        host: Communicator,
-        backend: backends.Backend | None = None,
-        timeout: float = 300.0,
-        fail: Callable[[str], Any] | None = None,
-    ) -> None:
-        self.host, self.backend, self.timeout = host, backend or backends.get("cuda"), timeout
+    def __init__(self, host: Communicator, watch: Watch, backend: backends.Backend) -> None:
+        self.host, self.watch, self.backend = host, watch, backend
         self.rank, self.size = host.rank, host.size
         self.local_rank, self.local_size = host.local_rank, host.local_size
-        _check(host.gather(nccl.identity(self.backend)))
-        name = host.share(nccl.unique_id(self.backend).hex() if self.is_main else None)
-        self._nccl = nccl.Collectives(self.backend, bytes.fromhex(name), self.rank, self.size)
-        self._fail, self._failure, self._count = fail, "", 0
+        _check(host.gather(nccl.identity(backend)))
+        name = host.share(nccl.unique_id(backend).hex() if self.is_main else None)
+        self._nccl = nccl.Collectives(backend, bytes.fromhex(name), self.rank, self.size)
+        self._count = 0
         self._started: deque[tuple[float, str, nccl.Queued]] = deque()
         self._is_closed = threading.Event()
-        threads.start(self._watch, "xcnn nccl")
+        threads.start(self._look_for_failures, "xcnn nccl")
+        atexit.register(self.close)
 
     def start_all_reduce(self, array: Array) -> Work:
         if not self._is_mine(array):
@@ -73,26 +98,22 @@ class NCCLCommunicator(Communicator):
             self._follow("broadcast", self._nccl.broadcast(array, root)).wait()
 
     def gather(self, value: Any) -> list[Any]:
-        self._check_failure()
         return self.host.gather(value)
 
     def share(self, value: Any, root: int = 0) -> Any:
-        self._check_failure()
         return self.host.share(value, root)
 
     def barrier(self) -> None:
-        self._check_failure()
         self.host.barrier()
 
     def close(self) -> None:
-        """End the background thread, and calls that have not ended; none can follow."""
-        self._is_closed.set()
-        self._failure = self._failure or "the communicator is closed"
-        self._nccl.abort()
+        """Let calls that were queued end; none can follow."""
+        if not self._is_closed.is_set():
+            self._is_closed.set()
+            self._nccl.close()
 
     def _is_mine(self, array: Array) -> bool:
         """Whether an array is on this process's GPU, else in the host's memory."""
-        self._check_failure()
         owner = backends.of(array)
         if owner is not self.backend and owner is not backends.get("cpu"):
             raise DeviceError(
@@ -106,32 +127,22 @@ class NCCLCommunicator(Communicator):
         self._started.append((time.monotonic(), f"{name} number {self._count}", queued))
         return queued
 
-    def _check_failure(self) -> None:
-        if self._failure:
-            raise CommunicationError(self._failure)
-
-    def _watch(self) -> None:
-        """Look for failures until there is one; then end what is queued: the host may wait."""
-        while not (self._failure or self._is_closed.wait(_POLL)):
+    def _look_for_failures(self) -> None:
+        """In the background, since the host may be waiting for the GPU."""
+        while not self._is_closed.wait(_POLL):
             try:
-                self._failure = self._overdue()
                 self._nccl.check()
             except DeviceError as error:
-                self._failure = f"rank {self.rank} of {self.size}: {error}"
-        if not self._is_closed.is_set():
-            if self._fail:
-                self._fail(self._failure)
-            self._nccl.abort()
-
-    def _overdue(self) -> str:
-        while self._started and self._started[0][2].is_done:
-            self._started.popleft()
-        if not self._started or time.monotonic() - self._started[0][0] < self.timeout:
-            return ""
-        return (
-            f"rank {self.rank} of {self.size} waits for {self._started[0][1]} since more "
-            f"than {self.timeout:g} s: another rank did not call it, or hangs"
-        )
+                self.watch.fail(str(error))
+            while self._started and self._started[0][2].is_done:
+                self._started.popleft()
+            if self._started:
+                begin, what, _ = self._started[0]
+                seconds = time.monotonic() - begin
+                if seconds > self.watch.timeout:
+                    self.watch.blame(what)
+                elif seconds > _LOOK:
+                    self.watch.look(what, 0)
 
 
 def _check(found: list[dict[str, Any]]) -> None:
@@ -139,8 +150,8 @@ def _check(found: list[dict[str, Any]]) -> None:
     for rank, one in enumerate(found):
         if one["problem"]:
             raise DeviceError(
-                f"NCCL cannot be used on rank {rank} of {len(found)}: {one['problem']}. "
-                'engine="mpi" works without it'
+                f'NCCL cannot be used on rank {rank} of {len(found)}, engine="mpi" works without '
+                f"it: {one['problem']}"
             )
     gpu, users = Counter(one["gpu"] for one in found).most_common(1)[0]
     if users > 1:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..arrays import Array
 from ..backends import get
 from ..communicator import Communicator, Work
 from ..errors import DTypeError
-
-if TYPE_CHECKING:
-    from .store import Store
+from .store import Store
 
 _PIECE = 2**22  # characters of one value in the store
 _host = get("cpu").xp
