@@ -152,6 +152,8 @@ class Trainer:
         self.clip_norm = clip_norm
         self.accumulate = check_int("accumulate", accumulate)
         self.ranks = Ranks(distributed, compression)
+        for metric in self.metrics.values() if self.ranks.size > 1 else ():
+            metric.merge([])  # refuses one that cannot be merged
         self.scaler: GradScaler | None = None
         self.history = History()
         self.epochs = self.batch = self.steps = 0
