@@ -106,7 +106,8 @@ class Event:
 
     @property
     def done(self):
-        """Whether the work before it is done: always."""
+        """Whether the work before it is done: always. What the host does later comes after it."""
+        _wait(_HOST, self._past)
         return True
 
     def record(self, stream=None):
