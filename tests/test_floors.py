@@ -25,7 +25,7 @@ FLOORS = [
     {"amp", "extend", "metrics"},
     {"models", "data", "serialize", "summary", "torch_file"},
     {"explain", "training", "onnx"},
-    {"tasks"},
+    {"distributed", "tasks"},
     {"callbacks", "plot"},
     {"report"},
     {"demo"},
@@ -222,6 +222,7 @@ assert xcnn.onnx.load and xcnn.Trainer and xcnn.save and not hasattr(xcnn, "onnx
     later = (
         "callbacks",
         "data",
+        "distributed",
         "explain",
         "metrics",
         "models",
