@@ -46,32 +46,32 @@ __device__ __forceinline__ void store(T* out, const T (&values)[8], index_t firs
   }
 }
 
-// Columns `start` to `start + width` of a matrix of numbers with rows of `total`; or all numbers.
 extern "C" __global__ void __launch_bounds__(256, 4)
-random_bits(uint32* __restrict__ out, uint64 key, index_t count, uint64 start, uint64 width,
-            uint64 total) {
+random_bits(uint32* __restrict__ out, uint64 key, index_t count) {
   FOR_EACH(i, (count + 7) / 8) {
-    const uint64 first = (uint64)i * 8;
-    uint64 row = first / width, column = first % width, counter = 0;
-    Block block = {{0, 0, 0, 0}};
+    const Block block = philox({{(uint64)i + 1, 0, 0, 0}}, key, 0);
     uint32 values[8];
 #pragma unroll
-    for (int j = 0; j < 8; ++j) {
-      const uint64 place = row * total + start + column;
-      if (place / 8 + 1 != counter) {
-        counter = place / 8 + 1;
-        block = philox({{counter, 0, 0, 0}}, key, 0);
-      }
-      const bool low = place % 8 < 4;
-      const uint64 even = low ? block.word[0] : block.word[2];
-      const uint64 odd = low ? block.word[1] : block.word[3];
-      values[j] = (uint32)((place % 4 < 2 ? even : odd) >> (place % 2 * 32));
-      if (++column == width) {
-        column = 0;
-        ++row;
-      }
-    }
+    for (int j = 0; j < 8; ++j) values[j] = half_word(block, j);
     store(out, values, i * 8, count);
+  }
+}
+
+// Columns `start` to `start + width` of a matrix of numbers with rows of `total`: (rows, width).
+// Each thread has a block of eight numbers, of which a row's first and last may use a part.
+extern "C" __global__ void __launch_bounds__(256, 4)
+random_columns(uint32* __restrict__ out, uint64 key, index_t rows, uint64 start, uint64 width,
+               uint64 total) {
+  const uint64 blocks = (width + 14) / 8;  // that a row can touch
+  FOR_EACH(i, rows * (index_t)blocks) {
+    const uint64 row = i / blocks, begin = row * total + start;
+    const uint64 number = begin / 8 + i % blocks;
+    const Block block = philox({{number + 1, 0, 0, 0}}, key, 0);
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      const uint64 column = number * 8 + j - begin;  // before the row's first: a huge number
+      if (column < width) out[row * width + column] = half_word(block, j);
+    }
   }
 }
 
