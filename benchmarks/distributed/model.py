@@ -70,50 +70,34 @@ def _cost(messages: int, ranks: int, link: Link) -> Cost:
     return lambda size: messages * link.latency + sent * size / link.bandwidth
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A part of backward, which ends when one gradient is ready.
+class Piece(NamedTuple):
+    """A part of forward or backward.
 
     Attributes
     ----------
     seconds
         Of computation.
     bytes
-        Of the gradient; 0 for none.
+        Of the gradient that is ready at its end.
     synced
         Bytes of statistics that all ranks must sum before, as ``SyncBatchNorm`` does.
     """
 
     seconds: float
-    bytes: int
+    bytes: int = 0
     synced: int = 0
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one rank computes in a step.
+class Step(NamedTuple):
+    """What one rank computes in a step: forward and backward in order, then the update."""
 
-    Attributes
-    ----------
-    forward, update
-        Seconds.
-    backward
-        In the order of backward: the last layer first.
-    """
-
-    forward: float
-    backward: Sequence[Piece]
+    pieces: Sequence[Piece]
     update: float = 0.0
 
     @property
     def compute(self) -> float:
         """Seconds of a step that waits for nobody."""
-        return self.forward + sum(piece.seconds for piece in self.backward) + self.update
-
-    def scaled(self, factor: float) -> Step:
-        """The same step, with ``factor`` times the computation."""
-        backward = [Piece(factor * p.seconds, p.bytes, p.synced) for p in self.backward]
-        return Step(factor * self.forward, backward, factor * self.update)
+        return sum(piece.seconds for piece in self.pieces) + self.update
 
 
 class Times(NamedTuple):
@@ -138,14 +122,14 @@ def simulate(
         The share of its processor that communication takes away from computation: 0 if the network
         does it alone, 1 for a single thread that does both.
     """
-    now = step.forward + sum(cost(piece.synced) for piece in step.backward if piece.synced)
-    free, total, waiting = 0.0, 0.0, 0.0  # when the network is free; communication; bytes to send
-    for number, piece in enumerate(step.backward, 1):
+    now, free = 0.0, 0.0  # when the computation gets here, and when the network is free
+    total, waiting = 0.0, 0  # seconds of communication; bytes to send
+    for number, piece in enumerate(step.pieces, 1):
         if piece.synced:
             now = free = max(now, free) + cost(piece.synced)
         now = _advance(now, piece.seconds, free, 1 - taken)
         waiting += piece.bytes
-        if waiting and (waiting >= bucket or number == len(step.backward)):
+        if waiting and (waiting >= bucket or number == len(step.pieces)):
             seconds = cost(waiting)
             total, waiting = total + seconds, 0
             if overlap:

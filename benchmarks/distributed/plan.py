@@ -91,16 +91,13 @@ def step(setting: Setting) -> Step:
     seconds = setting.batch / setting.ranks / SPEED[setting.precision]
     seconds *= slowest(setting.ranks, setting.spread)
     work = sum(products for products, _, _ in layers())
-    backward = [
-        Piece(
-            seconds * 2 / 3 * products / work,
-            setting.sent * parameters,
-            2 * FLOAT * channels * setting.synced,
-        )
-        for products, parameters, channels in reversed(layers())
-        if parameters
+    statistics = 2 * FLOAT if setting.synced else 0
+    parts = [
+        (seconds / 3 * products / work, setting.sent * parameters, statistics * channels)
+        for products, parameters, channels in layers()
     ]
-    return Step(seconds / 3, backward)
+    forward = [Piece(s, 0, synced) for s, _, synced in parts]
+    return Step(forward + [Piece(2 * s, size, synced) for s, size, synced in reversed(parts)])
 
 
 def cost(setting: Setting) -> Cost:
@@ -245,7 +242,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Print the tables."""
-    print("\n".join(report()))
+    print("\n".join(line.rstrip() for line in report()))
     if options.plot:
         draw(options.plot)
     return 0

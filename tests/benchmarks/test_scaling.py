@@ -55,7 +55,7 @@ def test_latency_and_bandwidth_are_found_again():
 # -- steps -------------------------------------------------------------------------------------
 
 
-STEP = Step(10, [Piece(4, 3), Piece(5, 2), Piece(6, 7)], 2)  # computes for 27 ticks
+STEP = Step([Piece(10), Piece(4, 3), Piece(5, 2), Piece(6, 7)], 2)  # computes for 27 ticks
 
 
 def test_closed_forms():
@@ -73,53 +73,40 @@ def test_closed_forms():
 
 def ticking(step, bucket, overlap, taken):
     """The same as ``simulate``, tick by tick: what is to compute, to send, and to wait for."""
-    clock = step.forward + sum(cost(p.synced) for p in step.backward if p.synced)
-    sending, queue, waiting, spent = 0, [], 0, 0
-    todo = [list(item) for p in step.backward for item in (("sync", p.synced), ("work", p))]
-    left = {id(p): p.seconds for p in step.backward}
-    last = step.backward[-1]
+    clock = sending = waiting = spent = 0
+    queue, todo = [], []
+    for p in step.pieces:
+        todo += [("sync", p.synced)] * bool(p.synced)
+        todo += [("work", 1)] * p.seconds + [("ready", p.bytes)]
+    left = len(step.pieces)
     while todo or queue or sending:
-        kind, item = todo[0] if todo else ("end", None)
-        if kind == "sync":
-            if item and (queue or sending):
-                pass  # statistics are summed after the buckets before them
-            elif item:
-                clock += cost(item)
-                todo.pop(0)
-                continue
-            else:
-                todo.pop(0)
-                continue
-        if kind == "work" and left[id(item)] == 0 and not (taken and (sending or queue)):
-            todo.pop(0)
-            waiting += item.bytes
-            if waiting and (waiting >= bucket or item is last):
+        kind, size = todo[0] if todo else ("end", 0)
+        is_sending = bool(sending or queue) and (overlap or not todo)
+        if kind == "sync" and not is_sending:  # else after the buckets before it
+            clock += cost(size)
+            del todo[0]
+            continue
+        if kind == "ready" and not (taken and is_sending):
+            del todo[0]
+            left, waiting = left - 1, waiting + size
+            if waiting and (waiting >= bucket or not left):
                 queue.append(cost(waiting))
                 spent, waiting = spent + cost(waiting), 0
             continue
-        if not sending and queue and (overlap or not todo):
+        if is_sending and not sending:
             sending = queue.pop(0)
-            continue
         if kind == "work" and not (taken and sending):
-            left[id(item)] -= 1
+            del todo[0]
         sending = max(0, sending - 1)
         clock += 1
     return clock + step.update, spent
 
 
-@given(PIECES, TICKS, TICKS, st.integers(1, 12), st.sampled_from([0, 1]))
-def test_against_a_clock_that_ticks(pieces, forward, update, bucket, taken):
-    pieces = [Piece(p.seconds, p.bytes, p.synced) for p in pieces]  # different objects
-    step = Step(forward, pieces, update)
-    assert model.simulate(step, cost, bucket, True, taken) == ticking(step, bucket, True, taken)
-
-
-@given(PIECES, TICKS, TICKS, st.integers(1, 12))
-def test_communication_after_backward(pieces, forward, update, bucket):
-    """Without statistics, which go first, it adds its whole time."""
-    pieces = [Piece(p.seconds, p.bytes) for p in pieces]
-    step = Step(forward, pieces, update)
-    assert model.simulate(step, cost, bucket, False) == ticking(step, bucket, False, 0)
+@given(PIECES, TICKS, st.integers(1, 12), st.sampled_from([0, 1]), st.booleans())
+def test_against_a_clock_that_ticks(pieces, update, bucket, taken, overlap):
+    step, taken = Step(pieces, update), taken * overlap
+    expected = ticking(step, bucket, overlap, taken)
+    assert model.simulate(step, cost, bucket, overlap, taken) == expected
 
 
 def test_the_slowest_rank():
@@ -127,4 +114,3 @@ def test_the_slowest_rank():
     drawn = np.random.default_rng(0).standard_normal((20_000, 64)).max(axis=1).mean()
     assert model.slowest(64, 0.1) == pytest.approx(1 + 0.1 * drawn, abs=5e-3)
     assert model.slowest(1, 0.1) == model.slowest(100, 0) == 1
-    assert STEP.scaled(2).compute == 54
