@@ -15,7 +15,7 @@ CHECKOUT = pathlib.Path(__file__).parent.parent
 
 # From the bottom up; a module imports only from its own floor or below.
 FLOORS = [
-    {"arrays", "config", "errors", "interrupt", "notebook", "threads"},
+    {"arrays", "config", "errors", "interrupt", "notebook", "sharding", "threads"},
     {"checks", "communicator", "files", "hints", "tiling"},
     {"geometry", "layout"},
     {"backends"},

@@ -431,7 +431,7 @@ def walk(
 
 
 def _uses(output: Tensor) -> dict[int, int]:
-    """How many inputs in the graph of ``output`` are each leaf with hooks for its whole gradient."""
+    """How many inputs in the graph of ``output`` are each leaf that has post-accumulate hooks."""
     counts: dict[int, int] = {}
     todo, seen = [output.creator], {None, output.creator}
     while todo:
@@ -815,8 +815,8 @@ class Tensor:
         global _with_post_hooks
         if self.creator is not None or not self.requires_grad:
             raise GradientError(
-                "register_post_accumulate_grad_hook: expected a leaf that requires a gradient, such "
-                "as a parameter"
+                "register_post_accumulate_grad_hook: expected a leaf that requires a gradient, a "
+                "parameter for example"
             )
         self._post_hooks = self._post_hooks or []
         self._post_hooks.append(check_callable("hook", hook))

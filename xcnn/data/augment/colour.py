@@ -68,7 +68,7 @@ class ColorJitter(PixelAugmentation):
             (saturation, self.saturation, 1),
             (_hue, self.hue, 0),
         ]
-        for i in rng.permutation(len(steps)):
+        for i in rng.permutation(list(range(len(steps)))):  # an int could be the batch's
             change, (low, high), identity = steps[i]
             amounts = backend.asarray(rng.uniform(low, high, x.shape[-1]).astype(x.dtype))
             if not low == high == identity:

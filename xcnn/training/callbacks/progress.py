@@ -70,6 +70,7 @@ class ProgressBar(Callback):
     """
 
     order = 1
+    main_only = True
 
     def __init__(
         self, best: str | None = None, mode: str | None = None, *, log: bool = False
@@ -94,6 +95,7 @@ class ProgressBar(Callback):
         self._finished: list[float] = []  # seconds of the epochs of this fit
         self._columns = None
         self._rate = learning_rates(trainer)["lr"]
+        self._ranks = trainer.loader.ranks  # which all have as many examples, more or less
 
     def _is_best(self, trainer: Any, epoch: Epoch) -> bool:
         if self.best is None and not trainer.loss.lower_is_better:
@@ -123,8 +125,9 @@ class ProgressBar(Callback):
     def on_batch_end(self, trainer: Any, step: Step) -> None:
         if not self._is_shown:
             return
-        self._seen += step.examples
-        self._bar.update(step.examples)
+        examples = step.examples * self._ranks
+        self._seen += examples
+        self._bar.update(examples)
         self._ended = time.monotonic()
         if not self._bar.disable and self._ended - self._shown > _REFRESH:
             loss, left = trainer.running()["loss"], self._left(trainer)
