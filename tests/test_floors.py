@@ -23,7 +23,7 @@ FLOORS = [
     {"creation", "cuda", "functional"},
     {"init", "nn", "optim", "schedules"},
     {"amp", "extend", "metrics"},
-    {"models", "data", "serialize", "summary", "torch_file"},
+    {"models", "data", "fingerprint", "serialize", "summary", "torch_file"},
     {"explain", "training", "onnx"},
     {"tasks"},
     {"callbacks", "plot"},

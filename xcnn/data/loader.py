@@ -164,7 +164,9 @@ class DataLoader:
             raise ArgumentError(f"rank={rank}: expected an int from 0 to {ranks - 1}")
         if self._shard != (0, 1):
             own, of = self._shard
-            raise ArgumentError(f"shard: this loader is part {own} of {of} already; shard the whole")
+            raise ArgumentError(
+                f"shard: this loader is part {own} of {of} already; shard the whole"
+            )
         part = copy.copy(self)
         part._shard = rank, ranks
         return part
