@@ -25,7 +25,7 @@ FLOORS = [
     {"amp", "extend", "metrics"},
     {"models", "data", "fingerprint", "serialize", "summary", "torch_file"},
     {"explain", "training", "onnx"},
-    {"tasks"},
+    {"distributed", "tasks"},
     {"callbacks", "plot"},
     {"report"},
     {"demo"},

@@ -33,15 +33,21 @@ def _sources(folder: Path) -> Iterator[Path]:
 
 
 def of_data(dataset: Dataset) -> str:
-    """Of the number of items, and of some of them, evenly spaced; an iterable is not read."""
+    """Of the number of items, and of some of them, evenly spaced; an iterable is not read.
+
+    Items that are drawn anew each time, as by a random augmentation, do not count.
+    """
     length = operator.length_hint(dataset, -1)
     if isinstance(dataset, IterableDataset) or length <= 0:
         return f"{length if length >= 0 else 'unknown'} items"
     places = sorted({i * (length - 1) // (_ITEMS - 1) for i in range(_ITEMS)})
+    found = [_of_items(dataset, places) for _ in range(2)]
+    return f"{length} items, {found[0] if found[0] == found[1] else 'random'}"
+
+
+def _of_items(dataset: Dataset, places: list[int]) -> str:
     batch = dataset.batch(_host.asarray(places))
-    arrays = batch if isinstance(batch, tuple | Mapping) else (batch,)
-    named = {str(i): _host.asarray(array) for i, array in enumerate(arrays_of(arrays))}
-    return f"{length} items, {of_arrays(named)}"
+    return of_arrays({str(i): _host.asarray(a) for i, a in enumerate(arrays_of(batch))})
 
 
 def of_arrays(named: Mapping[str, Array]) -> str:

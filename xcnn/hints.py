@@ -107,7 +107,6 @@ MODULE = {
 CUDA = {
     "amp": 'use Trainer(..., precision="float16"), or xcnn.amp',
     "empty_cache": "leave it out",
-    "set_device": 'pass device="cuda:1" and so on',
 }
 BACKENDS = {"cudnn": "leave it out: convolutions choose their method by shape"}
 DATA = {

@@ -22,6 +22,7 @@ from ..errors import ArgumentError, DataError, StateDictError
 from ..sharding import Part, ShardGenerator
 from ..threads import start
 from .dataset import IterableDataset, arrays_of, as_dataset, describe, map_arrays, name_of
+from .samplers import BlockOrder
 from .transforms import BatchTransform, apply
 
 _MOST = 2**12  # threads, and batches in memory
@@ -41,7 +42,9 @@ class DataLoader:
         Items per batch; the last batch may be smaller.
     shuffle : bool, default False
         Draw a new order for each epoch; it depends on ``seed`` and the epoch number only. For an
-        iterable, items are drawn from a buffer of the next ``shuffle_buffer`` items.
+        iterable, items are drawn from a buffer of the next ``shuffle_buffer`` items. For
+        :class:`ShardFolder`, the shards come in random order, and items are shuffled within blocks
+        of ``shuffle_buffer``, so that reading stays in a few shards at a time.
     seed : int, default 0
     drop_last : bool, default False
         Drop the last batch if it is incomplete.
@@ -62,7 +65,9 @@ class DataLoader:
         Threads that each read and transform a batch, for datasets whose reading releases Python's
         global lock, such as decoding images; 0 reads in a single thread. The batches are
         bit-identical for any number, if items and transforms may be computed in several threads.
-    shuffle_buffer : int, default 1000
+    shuffle_buffer : int, optional
+        By default 1,000 items of an iterable; 10,000 for shards, of which only the numbers are in
+        memory.
 
     Attributes
     ----------
@@ -102,7 +107,7 @@ class DataLoader:
         transform: Callable[..., Any] | None = None,
         sampler: Any = None,
         workers: int = 0,
-        shuffle_buffer: int = 1000,
+        shuffle_buffer: int | None = None,
         **others: Any,
     ) -> None:
         for name in others:
@@ -119,7 +124,10 @@ class DataLoader:
             check_callable("transform", transform)
         self.sampler = sampler
         self.workers = check_int("workers", workers, 0)
-        self.shuffle_buffer = check_int("shuffle_buffer", shuffle_buffer)
+        usual = 1000 if self.dataset.bounds is None else 10_000
+        self.shuffle_buffer = check_int(
+            "shuffle_buffer", usual if shuffle_buffer is None else shuffle_buffer
+        )
         for name in ("prefetch", "workers"):
             if getattr(self, name) > _MOST:
                 raise ArgumentError(f"{name}={getattr(self, name)}: expected at most {_MOST}")
@@ -216,6 +224,10 @@ class DataLoader:
         DataError
             If the sampler gives other than ``len(sampler)`` indices of items.
         """
+        return np.asarray(self._order(epoch)[:], np.int64)
+
+    def _order(self, epoch: int) -> Any:
+        """A sequence of the indices of an epoch, of which slices are taken."""
         count = len(self.dataset)
         if self.sampler is not None:
             order = np.asarray(self.sampler.order(epoch))
@@ -227,7 +239,9 @@ class DataLoader:
                 )
             return order.astype(np.int64)
         if not self.shuffle:
-            return np.arange(count)
+            return range(count)
+        if self.dataset.bounds is not None:
+            return BlockOrder(self.dataset.bounds, self.shuffle_buffer, (self.seed, epoch))
         return self._generator(epoch).permutation(count)
 
     def _bits(self, epoch: int, *number: int) -> np.random.PCG64:
@@ -240,8 +254,9 @@ class DataLoader:
         """Epoch, number and indices of each batch."""
         if start > len(self):
             raise ArgumentError(f"start={start}: an epoch has {len(self)} batches")
-        order, size = self.order(epoch), self.batch_size
-        return ((epoch, i, order[i * size : (i + 1) * size]) for i in range(start, len(self)))
+        order, size = self._order(epoch), self.batch_size
+        parts = (order[i * size : (i + 1) * size] for i in range(start, len(self)))
+        return ((epoch, i, np.asarray(part)) for i, part in enumerate(parts, start))
 
     def _streamed(self, epoch: int, start: int) -> Generator[Job, None, None]:
         """Epoch, number and items of each batch."""
@@ -286,6 +301,7 @@ class DataLoader:
         the number of batches that were used: ``{**state, "epoch": 3, "start": 120}``.
         """
         length = operator.length_hint(self.dataset, -1)
+        is_buffered = self._in_order or self.dataset.bounds is not None
         settings: dict[str, Any] = {
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
@@ -293,7 +309,7 @@ class DataLoader:
             "drop_last": self.drop_last,
             "length": None if length < 0 else length,
             "sampler": None,
-            "shuffle_buffer": self.shuffle_buffer if self._in_order and self.shuffle else None,
+            "shuffle_buffer": self.shuffle_buffer if self.shuffle and is_buffered else None,
         }
         if self.sampler is not None:  # its settings are its own, what they give can be compared
             digest = hashlib.sha256(self.order(0).tobytes()).hexdigest()

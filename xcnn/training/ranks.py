@@ -268,6 +268,18 @@ class Ranks:
         """The sums of all ranks."""
         return totals if self.is_alone else totals.merged(self.communicator)
 
+    def states(self, totals: Totals) -> Any:
+        """The states of all ranks, for :meth:`load`."""
+        return totals.state_dict() if self.is_alone else totals.states(self.communicator)
+
+    def load(self, totals: Totals, saved: Any, place: Callable[[Any], Any]) -> None:
+        """Restore the states of as many ranks, bit for bit, or give rank 0 those of all."""
+        states = saved if isinstance(saved, list) else [saved]
+        if len(states) == (1 if self.is_alone else self.size):
+            totals.load_state_dict(states[0 if self.is_alone else self.communicator.rank], place)
+        elif self.is_main:
+            totals.load_states(states)
+
     def close(self) -> None:
         """Forget the parameters."""
         if self._reducer is not None:

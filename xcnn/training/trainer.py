@@ -164,7 +164,9 @@ class Trainer:
         self.is_stopping = self._finished = False
         self._totals: Totals | None = None  # while an epoch is unfinished
         self.seconds = 0.0  # of that epoch
-        self._accumulated: list[tuple[Any, float]] = []  # divisor and size of batches without a step
+        self._accumulated: list[
+            tuple[Any, float]
+        ] = []  # divisor and size of batches without a step
         self._loaded: Mapping[str, Any] = {}  # states of the loader and the callbacks of a fit
         self._warned = False
         self.gradient_norm: Any = None
@@ -607,7 +609,6 @@ class Trainer:
         modules = self.model.named_modules()
         optimizer, schedule, scaler = self.optimizer, self.schedule, self.scaler
         loader = {} if self.loader is None else self.loader.state_dict()
-        totals = None if self._totals is None else self.ranks.merged(self._totals)
         return {
             "loss": type(self.loss).__name__,
             "model": self.model.state_dict(),
@@ -624,7 +625,7 @@ class Trainer:
             "finished": self._finished and self._totals is None,
             "steps": self.steps,
             "seconds": self.seconds,
-            "totals": None if totals is None else totals.state_dict(),
+            "totals": None if self._totals is None else self.ranks.states(self._totals),
             "clip_norm": self.clip_norm,
             "accumulate": self.accumulate,
             "callbacks": [_named(callback) for callback in self.callbacks],
@@ -667,8 +668,7 @@ class Trainer:
         self.seconds, self._totals = saved["seconds"], None
         if saved["totals"] is not None:
             self._totals = Totals(self.loss, self.metrics)
-            if self.is_main:  # it has those of all ranks
-                self._totals.load_state_dict(saved["totals"], backend.asarray)
+            self.ranks.load(self._totals, saved["totals"], backend.asarray)
         self.clip_norm, self.accumulate = saved["clip_norm"], saved["accumulate"]
         self._accumulated.clear()
         self._loaded = {key: saved[key] for key in ("loader", "callbacks")}
