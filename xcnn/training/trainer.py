@@ -408,9 +408,11 @@ class Trainer:
             total = total or 1
         else:  # on the device; without labels the gradients are 0
             total = backend.xp.where(total == 0, 1, total).astype(self.model.dtype)
+        factor = size / total
         for parameter in optimizer.params:
             if parameter.grad is not None:
-                parameter.grad.data *= size / total
+                gradient = parameter.grad.data
+                gradient *= factor
 
     def _require_optimizer(self) -> Optimizer:
         if self.optimizer is None:
