@@ -125,11 +125,11 @@ def cores() -> tuple[str, list[int]]:
 
 def _divide(communicator: Communicator) -> None:
     """Give this process its share of the cores, and its GPU."""
-    everyone = communicator.gather(cores())
-    sharing = everyone.count(cores())  # mpiexec -bind-to gives each its own
+    own = [*cores()]
+    sharing = communicator.gather(own).count(own)  # mpiexec -bind-to gives each its own
     if not any(name in os.environ for name in _THREADS):
         cpu = backends.get("cpu")
         if isinstance(cpu, backends.CpuBackend):
-            cpu.limit_threads(max(1, len(cores()[1]) // sharing))
+            cpu.limit_threads(max(1, len(own[1]) // sharing))
     if device() != "cpu":
         backends.set_cuda(device())
