@@ -54,16 +54,17 @@ __all__ = [
     "find",
     "get",
     "kernels_of_cpu",
+    "nccl",  # imported on first use
     "of",
     "of_each",
-    "prefer_gpu",
     "register",
+    "set_cuda",
 ]
 
 _library, kernels_of_cpu = _load()  # the second in words
 _cpu = NativeBackend(_library) if _library else CpuBackend()
 _by_name: dict[str, Backend] = {"cpu": _cpu}
-_gpu = "cuda:0"  # what "cuda" means
+_default = "cuda:0"  # the device called "cuda"
 register(_cpu.xp.ndarray, _cpu)
 by_library["cupy"] = lambda array: _cuda(array.device.id)
 
@@ -75,9 +76,10 @@ def add_device(backend: Backend) -> Backend:
 
 
 def get(device: str | Backend) -> Backend:
-    """The backend called ``"cpu"``, ``"cuda"`` (:func:`prefer_gpu`; 0), ``"cuda:N"`` or ``"auto"``.
+    """The backend called ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"auto"``.
 
-    ``"auto"`` is the first usable CUDA device, else the CPU.
+    ``"cuda"`` is device 0 unless :func:`set_cuda` was called; ``"auto"`` is that device if it can
+    be used, else the CPU.
 
     Raises
     ------
@@ -91,7 +93,7 @@ def get(device: str | Backend) -> Backend:
         from .diagnosis import problem
 
         return get("cpu" if problem() else "cuda")
-    name = _gpu if name == "cuda" else name
+    name = _default if name == "cuda" else name
     if name not in _by_name:
         kind, _, index = name.partition(":")
         if kind != "cuda" or not index.isdecimal():
@@ -100,10 +102,22 @@ def get(device: str | Backend) -> Backend:
     return _by_name[name]
 
 
-def prefer_gpu(index: int) -> None:
-    """Let "cuda" and "auto" mean GPU ``index``, in a process that has one of several."""
-    global _gpu
-    _gpu = f"cuda:{index}"
+def set_cuda(device: str) -> None:
+    """Make a CUDA device, such as "cuda:1", the one called ``"cuda"`` in this process.
+
+    It also becomes CUDA's current device of this thread, so that nothing is put on another one.
+
+    Raises
+    ------
+    DeviceError
+        There is no such device.
+    """
+    global _default
+    backend = get(device)
+    if not backend.device.startswith("cuda:"):
+        raise DeviceError(f"device={device!r}: expected a CUDA device, such as 'cuda:1'")
+    backend.use()
+    _default = backend.device
 
 
 def available() -> dict[str, str]:

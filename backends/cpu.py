@@ -24,7 +24,7 @@ import numpy as np
 from ..errors import OutOfMemoryError
 from ..threads import Pool
 from ..tiling import split_range
-from .base import MASK64, Array, Backend
+from .base import MASK64, Array, Backend, Columns
 
 # multiplications of a product: below the first, OpenBLAS uses one thread; below the second, threads
 # cost more than they save
@@ -238,7 +238,9 @@ class CpuBackend(Backend):
         np.add.at(sums, flat, rows.reshape(-1))
         return sums.reshape(count, width)
 
-    def random_bits(self, count: int, key: int) -> Array:
+    def random_bits(self, count: int, key: int, part: Columns | None = None) -> Array:
+        if part is not None:
+            return super().random_bits(count, key, part)
         generator = np.random.Philox(key=np.array([key & MASK64, 0], np.uint64))
         words = generator.random_raw(-(-count // 2)).astype("<u8", copy=False)
         return words.view("<u4")[:count]

@@ -26,6 +26,7 @@ from .base import (
     OPTIMIZER_KERNELS,
     PRECISIONS,
     Backend,
+    Columns,
     dropout_scale,
     dropout_threshold,
 )
@@ -73,6 +74,9 @@ class CudaBackend(Backend):
         return self.xp.cuda.Device(self._index)
 
     # -- arrays and memory ------------------------------------------------------------------
+
+    def use(self) -> None:
+        self._device.use()
 
     def active(self) -> AbstractContextManager:
         return _Active(self)
@@ -453,14 +457,23 @@ class CudaBackend(Backend):
 
     # -- random numbers and losses ----------------------------------------------------------
 
-    def random_bits(self, count: int, key: int) -> Array:
-        out = self.xp.empty(count, "uint32")
+    def random_bits(self, count: int, key: int, part: Columns | None = None) -> Array:
+        out, key = self.xp.empty(count, "uint32"), np.uint64(key & MASK64)
         variant = self._kernels.variant("random", np.dtype("float32"), [out])
-        arguments = out, np.uint64(key & MASK64), variant.index(count)
-        self._kernels.launch(variant, "random_bits", grid(-(-count // 8)), arguments)
+        if part is None:
+            size, arguments = -(-count // 8), (out, key, variant.index(count))
+            self._kernels.launch(variant, "random_bits", grid(size), arguments)
+            return out
+        rows, blocks = count // part[1], (part[1] + 14) // 8
+        arguments = out, key, variant.index(rows), *map(np.uint64, part)
+        self._kernels.launch(variant, "random_columns", grid(rows * blocks), arguments)
         return out
 
-    def dropout_mask(self, count: int, key: int, p: float, dtype: Any) -> Array:
+    def dropout_mask(
+        self, count: int, key: int, p: float, dtype: Any, part: Columns | None = None
+    ) -> Array:
+        if part is not None:
+            return super().dropout_mask(count, key, p, dtype, part)
         mask = self.xp.empty(count, dtype)
         variant = self._kernels.variant("random", mask.dtype, [mask])
         scale = mask.dtype.type(dropout_scale(p))  # rounded once, as on the host

@@ -89,6 +89,7 @@ NATIVE_FILES = {
         "norm",
         "optim",
         "pool",
+        "sharding",
         "threads",
         "three_dimensions",
         "trainer",

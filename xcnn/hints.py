@@ -88,7 +88,6 @@ TENSOR = {
     "nbytes": "use tensor.data.nbytes",
     "ndimension": "use tensor.ndim",
     "pin_memory": "leave it out: copies to a GPU are pinned by the loader",
-    "register_post_accumulate_grad_hook": "use register_hook",
     "share_memory_": "leave it out: the loader's workers are threads",
     "storage": "use tensor.data",
     "stride": "use tensor.data.strides, in bytes",
@@ -108,7 +107,6 @@ MODULE = {
 CUDA = {
     "amp": 'use Trainer(..., precision="float16"), or xcnn.amp',
     "empty_cache": "leave it out",
-    "set_device": 'pass device="cuda:1" and so on',
 }
 BACKENDS = {"cudnn": "leave it out: convolutions choose their method by shape"}
 DATA = {

@@ -152,7 +152,7 @@ class Parser(argparse.ArgumentParser):
         body = list(self._list_commands() if self.commands else self._list_arguments())
         lines += ["", *body] if body else []
         if len(examples) == 1:
-            lines += ["", f"example: {examples[0]}"]
+            lines += [*between, f"example: {examples[0]}"]
         return "\n".join(lines) + "\n" + _listed(examples)
 
     def format_everything(self) -> str:

@@ -38,6 +38,7 @@ __all__ = [
     "fail",
     "init",
     "is_available",
+    "launched",
 ]
 
 ENGINES = ("mpi", "nccl")
@@ -82,7 +83,8 @@ def init(engine: str = "auto", *, timeout: float = 300.0) -> Communicator:
         return current()
     launch = environment.detect(os.environ)
     if launch is None or launch.size == 1:
-        return SINGLE
+        set_current(Communicator())
+        return current()
     if engine == "auto":
         engine = "nccl" if launch.local_size <= len(backends.cuda_devices()) else "mpi"
     connect: Callable[..., Any] = import_module(f".{engine}", __name__).connect
@@ -90,6 +92,12 @@ def init(engine: str = "auto", *, timeout: float = 300.0) -> Communicator:
     set_current(communicator)
     _divide(communicator)
     return communicator
+
+
+def launched() -> int:
+    """How many processes were started together; 1 without a launcher."""
+    launch = environment.detect(os.environ)
+    return 1 if launch is None else launch.size
 
 
 def is_available(engine: str = "mpi") -> bool:
@@ -124,4 +132,4 @@ def _divide(communicator: Communicator) -> None:
         if isinstance(cpu, backends.CpuBackend):
             cpu.limit_threads(max(1, len(cores()[1]) // sharing))
     if device() != "cpu":
-        backends.prefer_gpu(int(device().partition(":")[2]))
+        backends.set_cuda(device())
