@@ -211,7 +211,8 @@ class LBFGS(Optimizer):
         dtype = state_dtype(self.params[0])
         own = {k: backends.copy(backend.asarray(a, dtype)) for k, a in arrays.items()}
         pairs = [(own[f"change.{i}"], own[f"bend.{i}"]) for i in range((len(own) - 1) // 2)]
-        self._history = [(s, y, float(y @ s)) for s, y in pairs]
+        with backend.active():
+            self._history = [(s, y, float(y @ s)) for s, y in pairs]
         self._move, self._gradient, self._length = own.get("move"), own.get("gradient"), length
 
 
