@@ -217,11 +217,11 @@ class Ranks:
     def start_reduce(self, model: Module, optimizer: Optimizer) -> None:
         """Send gradients while the next backward goes on, the last one of a step."""
         if not self.is_alone:
-            trained = {id(p) for p in optimizer.params}
-            params = [p for p in model.parameters() if id(p) in trained and p.requires_grad]
-            key = [id(p) for p in params]
+            key = [id(p) for p in optimizer.params if p.requires_grad]
             if self._reducer is None or key != self._reduced:
                 self.close()
+                trained = set(key)
+                params = [p for p in model.parameters() if id(p) in trained]
                 buffers = _statistics(model)
                 self._reducer = Reducer(self.communicator, params, buffers, self.compression)
                 self._reduced = key
