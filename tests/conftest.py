@@ -216,6 +216,7 @@ def gpus(strict, monkeypatch):
     monkeypatch.setattr(strict_cupy.cuda, "_devices", len(GPUS))
     backends.register(strict_cupy.ndarray, lambda array: GPUS[array.device.id])
     yield GPUS
+    strict_cupy.cuda.Device(0).use()
     backends.register(strict_cupy.ndarray, lambda array: STRICT)
 
 
