@@ -80,7 +80,9 @@ class _Tracking(_Affine):
         """Set the running statistics and their count of batches back to the start."""
         for name, value in (("running_mean", 0), ("running_var", 1), ("num_batches_tracked", 0)):
             if self.track_running_stats:
-                getattr(self, name).data[...] = value
+                tensor = getattr(self, name)
+                with tensor.backend.active():
+                    tensor.data[...] = value
 
     def _momentum(self) -> Any:
         return 0.0 if self.momentum is None else self.momentum
