@@ -19,6 +19,11 @@ from .errors import ArgumentError, show
 if TYPE_CHECKING:
     from .sharding import Part
 
+__all__ = [
+    *("generator", "get_state", "manual_seed", "next_key", "seeded", "set_state"),
+    *("shard", "whole"),
+]
+
 _generator: np.random.Generator | None = None  # importing numpy.random takes a while
 
 
@@ -163,6 +168,16 @@ def whole(rng: np.random.Generator, count: int) -> tuple[np.random.Generator, in
         Rows of the whole batch, of which ``count`` may be a part.
     rows : slice
         Which of them they are.
+
+    Examples
+    --------
+    In an augmentation of images ``x``:
+
+    >>> def shifts(x, rng):
+    ...     rng, total, rows = xcnn.random.whole(rng, len(x))
+    ...     return [int(rng.integers(-2, 3)) for _ in range(total)][rows]
+    >>> len(shifts(x_train[:5], xcnn.random.generator()))
+    5
     """
     own = getattr(rng, "part", None)
     if own is None or own.count != count:
