@@ -144,9 +144,9 @@ def part(length: int) -> tuple[int, int, int] | None:
     None outside of :func:`shard`, or if they are not those of the batch.
     """
     own = _thread.part
-    if own is None or not own.count or not length or length % own.count:
+    if own is None or not own.size or not length or length % own.size:
         return None
-    repeats = length // own.count
+    repeats = length // own.size
     return repeats * own.start, length, repeats * own.total
 
 
@@ -180,7 +180,7 @@ def whole(rng: np.random.Generator, count: int) -> tuple[np.random.Generator, in
     5
     """
     own = getattr(rng, "part", None)
-    if own is None or own.count != count:
+    if own is None or own.size != count:
         return rng, count, slice(0, count)
     return np.random.Generator(rng.bit_generator), own.total, own.rows
 
