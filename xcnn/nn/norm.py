@@ -200,10 +200,7 @@ class SyncBatchNorm(_BatchNorm):
     SyncBatchNorm(8)
     """
 
-    shapes = {
-        **{2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)"},
-        5: "(N, C, D, H, W)",
-    }
+    shapes = {**BatchNorm1d.shapes, **BatchNorm2d.shapes, **BatchNorm3d.shapes}
 
     def __init__(
         self,
@@ -248,7 +245,7 @@ class SyncBatchNorm(_BatchNorm):
             raise ArgumentError(f"module is {type(module).__name__}: expected a Module")
         for layer in module.modules():
             if isinstance(layer, BatchNorm1d | BatchNorm2d | BatchNorm3d):
-                layer.__class__ = cls
+                layer.__class__ = cls  # type: ignore[assignment]
         return module
 
 
