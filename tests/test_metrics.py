@@ -158,6 +158,12 @@ def test_a_mean_over_regions_does_not_depend_on_the_batch_size(
     assert loss.target == {"multiclass": "classes", "binary": "binary"}[mode]
     total, divisor = summed(backend, loss, sizes, SPATIAL, target)
     assert total / divisor == pytest.approx(expected, rel=1e-9)
+    if mode == "multiclass":  # pictures count alike, however many of their pixels are ignored
+        target = labels(7, 3, 2, ignored=255)
+        loss = getattr(nn, name)(**settings, ignore_index=255, reduction=reduction)
+        expected = loss(SPATIAL, target).numpy().mean()
+        total, divisor = summed(backend, loss, sizes, SPATIAL, target)
+        assert total / divisor == pytest.approx(expected, rel=1e-9)
 
 
 @splits

@@ -11,8 +11,8 @@ from typing import Any
 # fmt: off
 __all__ = [
     "ArgumentError", "CommunicationError", "DTypeError", "DataError", "DeviceError",
-    "DivergenceError", "ExportError", "FileFormatError", "GradientError", "MissingPackageError", "OutOfMemoryError",
-    "OutOfRangeError", "ShapeError", "StateDictError", "UnknownNameError",
+    "DivergenceError", "ExportError", "FileFormatError", "GradientError", "MissingPackageError",
+    "OutOfMemoryError", "OutOfRangeError", "ShapeError", "StateDictError", "UnknownNameError",
     "UnsupportedOperatorError", "XcnnError",
 ]
 # fmt: on

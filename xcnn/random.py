@@ -90,11 +90,10 @@ def shard(start: int, count: int, total: int) -> Iterator[None]:
     would get at these places. The generator is left in the same state, whichever the part: several
     processes that share a batch stay at the same random numbers.
 
-    Masks of dropout: a tensor whose first axis has ``count`` rows, or k · ``count`` (such as tokens),
-    is a part. What is drawn from the generator, by :func:`xcnn.randn` and so on, is a part if its
-    first axis has ``count`` rows; draw k numbers for each example as ``randn(count, k)``, and a
-    number for all of them as ``rand(())``. Everything else is drawn as it is, the same in all
-    processes.
+    For dropout, a tensor is a part if its first axis has ``count`` rows, or k · ``count``, such as
+    k tokens of each example. What :func:`xcnn.randn` and its like draw is a part if its first axis
+    has ``count`` rows: draw k numbers for each example as ``randn(count, k)``, and one for all of
+    them as ``rand(())``. Everything else is drawn as it is, the same in all processes.
 
     Parameters
     ----------
@@ -140,7 +139,7 @@ def part(length: int) -> tuple[int, int, int] | None:
     None outside of :func:`shard`, or if they are not those of the batch.
     """
     own = _thread.part
-    if own is None or not own.count or length % own.count:
+    if own is None or not own.count or not length or length % own.count:
         return None
     repeats = length // own.count
     return repeats * own.start, length, repeats * own.total

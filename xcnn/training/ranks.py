@@ -36,6 +36,12 @@ class Ranks:
     Attributes
     ----------
     communicator : Communicator
+    size : int
+        How many there are.
+    is_main : bool
+        Whether this is the one that writes and prints.
+    is_alone : bool
+        Whether this process has none to talk to, at least now.
     """
 
     def __init__(self, distributed: bool | Communicator, compression: str | None = None) -> None:
@@ -54,25 +60,18 @@ class Ranks:
             )
         if compression is not None:
             check_choice("compression", compression, COMPRESSIONS)
+        self.size = self.communicator.size
+        self.is_main = self.communicator.is_main
+        self.is_alone = self.size == 1
         self.compression = compression
         self._reducer: Reducer | None = None
         self._reduced: list[int] = []
-
-    @property
-    def size(self) -> int:
-        """How many there are."""
-        return self.communicator.size
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this is the one that writes and prints."""
-        return self.communicator.is_main
 
     # -- numbers and decisions ------------------------------------------------------------------
 
     def gathered(self, number: float) -> list[float]:
         """``number`` of each rank."""
-        if self.size == 1:
+        if self.is_alone:
             return [number]
         numbers = _host.zeros(self.size)
         numbers[self.communicator.rank] = number
@@ -81,7 +80,7 @@ class Ranks:
 
     def sums(self, *numbers: float) -> list[float]:
         """The sum over the ranks of each number."""
-        if self.size == 1:
+        if self.is_alone:
             return list(numbers)
         array = _host.asarray(numbers, "float64")
         self.communicator.all_reduce(array)
@@ -99,7 +98,7 @@ class Ranks:
         CommunicationError
             On the other ranks, for an error on rank 0.
         """
-        if self.size == 1:
+        if self.is_alone:
             return function()
         found, error = None, None
         if self.is_main:
@@ -118,7 +117,7 @@ class Ranks:
 
     def shard(self, loader: DataLoader) -> DataLoader:
         """A loader of this rank's part of each batch."""
-        if self.size == 1:
+        if self.is_alone:
             return loader
         if loader.batch_size < self.size:
             raise ArgumentError(
@@ -131,7 +130,7 @@ class Ranks:
     def part(self, x: Any, y: Any) -> Iterator[int]:
         """A context for this rank's part of a batch; its value: target elements of all ranks."""
         count, elements = batches.count(x), arrays_of(y)[0].size
-        if self.size == 1:
+        if self.is_alone:
             yield elements
             return
         counts = _host.zeros(self.size + 1)
@@ -151,7 +150,7 @@ class Ranks:
         DataError
             Others have.
         """
-        if self.size > 1:
+        if not self.is_alone:
             counts = _host.full(self.size + 1, -1.0)
             self.communicator.all_reduce(counts)
             if (counts != -self.size).any():
@@ -177,7 +176,7 @@ class Ranks:
         CommunicationError
             Code, data or settings differ.
         """
-        if self.size == 1:
+        if self.is_alone:
             return
         order = {k: v for k, v in loader.state_dict().items() if k not in ("epoch", "start")}
         own = {"version of xcnn": __version__, "code": fingerprint.of_code(), **settings}
@@ -197,7 +196,7 @@ class Ranks:
         CommunicationError
             They differ.
         """
-        if self.size > 1:
+        if not self.is_alone:
             named = {f"weight {k}": p.data for k, p in model.named_parameters()}
             found = {name: fingerprint.of_arrays({name: a}) for name, a in named.items()}
             found["state of xcnn's random generator"] = str(random.get_state())
@@ -217,12 +216,12 @@ class Ranks:
 
     def start_reduce(self, model: Module, optimizer: Optimizer) -> None:
         """Send gradients while the next backward goes on, the last one of a step."""
-        if self.size > 1:
-            trained = {id(p) for p in optimizer.params}
-            params = [p for p in model.parameters() if id(p) in trained and p.requires_grad]
-            key = [id(p) for p in params]
+        if not self.is_alone:
+            key = [id(p) for p in optimizer.params if p.requires_grad]
             if self._reducer is None or key != self._reduced:
                 self.close()
+                trained = set(key)
+                params = [p for p in model.parameters() if id(p) in trained]
                 buffers = _statistics(model)
                 self._reducer = Reducer(self.communicator, params, buffers, self.compression)
                 self._reduced = key
@@ -230,7 +229,7 @@ class Ranks:
 
     def reduce(self, model: Module, optimizer: Optimizer) -> None:
         """Replace the gradients by their sums over the ranks."""
-        if self.size > 1:
+        if not self.is_alone:
             if self._reducer is None or not self._reducer.is_started:
                 self.start_reduce(model, optimizer)
             assert self._reducer is not None
@@ -238,7 +237,7 @@ class Ranks:
 
     def total(self, divisor: Any, backend: backends.Backend) -> Any:
         """The sum of a number over the ranks; on the device if it is there."""
-        if self.size == 1:
+        if self.is_alone:
             return divisor
         if isinstance(divisor, int | float):
             return self.sums(divisor)[0]
@@ -248,27 +247,38 @@ class Ranks:
 
     def average(self, model: Module) -> None:
         """Replace the floating-point buffers by their means over the ranks."""
-        if self.size > 1:
+        if not self.is_alone:
             Reducer(self.communicator, [], _statistics(model)).finish()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """A context in which rank 0 does something that the others do not."""
-        if self.size == 1:
+        if self.is_alone:
             yield
             return
-        communicator, state = self.communicator, random.get_state()
-        self.communicator = SINGLE
+        self.is_alone, state = True, random.get_state()
         try:
             with using(SINGLE):
                 yield
         finally:
-            self.communicator = communicator
+            self.is_alone = False
             random.set_state(state)
 
     def merged(self, totals: Totals) -> Totals:
         """The sums of all ranks."""
-        return totals if self.size == 1 else totals.merged(self.communicator)
+        return totals if self.is_alone else totals.merged(self.communicator)
+
+    def states(self, totals: Totals) -> Any:
+        """The states of all ranks, for :meth:`load`."""
+        return totals.state_dict() if self.is_alone else totals.states(self.communicator)
+
+    def load(self, totals: Totals, saved: Any, place: Callable[[Any], Any]) -> None:
+        """Restore the states of as many ranks, bit for bit, or give rank 0 those of all."""
+        states = saved if isinstance(saved, list) else [saved]
+        if len(states) == (1 if self.is_alone else self.size):
+            totals.load_state_dict(states[0 if self.is_alone else self.communicator.rank], place)
+        elif self.is_main:
+            totals.load_states(states)
 
     def close(self) -> None:
         """Forget the parameters."""

@@ -22,9 +22,10 @@ class Flat:
     """One array with a part for each of some tensors, so that one call sends all."""
 
     def __init__(self, tensors: Sequence[Tensor], dtype: Any, extra: int = 0) -> None:
-        self.tensors = tensors
+        self.tensors, self.backend = tensors, tensors[0].backend
         size = sum(tensor.numel() for tensor in tensors)
-        self.array = tensors[0].backend.xp.zeros(size + extra, dtype)
+        with self.backend.active():
+            self.array = self.backend.xp.zeros(size + extra, dtype)
         self.parts: list[Array] = []
         start = 0
         for tensor in tensors:
@@ -34,13 +35,15 @@ class Flat:
 
     def load(self) -> None:
         """Copy the tensors into the array."""
-        for tensor, part in zip(self.tensors, self.parts, strict=True):
-            part[...] = tensor.data
+        with self.backend.active():
+            for tensor, part in zip(self.tensors, self.parts, strict=True):
+                part[...] = tensor.data
 
     def store(self) -> None:
         """Copy the array into the tensors."""
-        for tensor, part in zip(self.tensors, self.parts, strict=True):
-            tensor.data[...] = part
+        with self.backend.active():
+            for tensor, part in zip(self.tensors, self.parts, strict=True):
+                tensor.data[...] = part
 
 
 def flats(tensors: Iterable[Tensor]) -> list[Flat]:

@@ -171,7 +171,8 @@ def _is_mean_of_classes(loss: Any, step: Step) -> bool:
 def correct(loss: Loss, output: Array, target: Array, divisor: Any) -> dict[str, Any]:
     """Count the correct answers of a batch, and all that are not ignored.
 
-    Without class weights, ``divisor``, what the mean loss divides by, is the latter.
+    Without class weights, ``divisor``, what the mean loss divides by, is the latter where it is an
+    array.
     """
     if loss.target == "binary":
         right = (output > loss.threshold) == (target > 0.5)
@@ -182,5 +183,5 @@ def correct(loss: Loss, output: Array, target: Array, divisor: Any) -> dict[str,
     labels = target.astype("int64", copy=False)  # uint8 cannot hold -100
     counted = labels != getattr(loss, "ignore_index", -100)  # which may be a class of the output
     right = (output.argmax(axis=1) == labels) & counted
-    is_weighted = getattr(loss, "weight", None) is not None
-    return {"right": right.sum(), "answers": counted.sum() if is_weighted else divisor}
+    is_count = hasattr(divisor, "shape") and getattr(loss, "weight", None) is None
+    return {"right": right.sum(), "answers": divisor if is_count else counted.sum()}

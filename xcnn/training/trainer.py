@@ -152,6 +152,8 @@ class Trainer:
         self.clip_norm = clip_norm
         self.accumulate = check_int("accumulate", accumulate)
         self.ranks = Ranks(distributed, compression)
+        for metric in self.metrics.values() if self.ranks.size > 1 else ():
+            metric.merge([])  # refuses one that cannot be merged
         self.scaler: GradScaler | None = None
         self.history = History()
         self.epochs = self.batch = self.steps = 0
@@ -164,7 +166,7 @@ class Trainer:
         self.is_stopping = self._finished = False
         self._totals: Totals | None = None  # while an epoch is unfinished
         self.seconds = 0.0  # of that epoch
-        self._accumulated: list[tuple[Any, int]] = []  # divisor and size of batches without a step
+        self._accumulated: list[tuple[Any, float]] = []  # divisor and size, if without a step
         self._loaded: Mapping[str, Any] = {}  # states of the loader and the callbacks of a fit
         self._warned = False
         self.gradient_norm: Any = None
@@ -285,6 +287,8 @@ class Trainer:
                 except Exception as other:  # the other callbacks must hear of the first error
                     error.add_note(f"{type(callback).__name__}.on_exception raised {other!r}")
             raise
+        finally:
+            self.ranks.close()
         return History(self.history[first:])
 
     def _train(self, loader: DataLoader, validation: DataLoader | None) -> None:
@@ -404,9 +408,11 @@ class Trainer:
             total = total or 1
         else:  # on the device; without labels the gradients are 0
             total = backend.xp.where(total == 0, 1, total).astype(self.model.dtype)
+        factor = size / total
         for parameter in optimizer.params:
             if parameter.grad is not None:
-                parameter.grad.data *= size / total
+                gradient = parameter.grad.data
+                gradient *= factor
 
     def _require_optimizer(self) -> Optimizer:
         if self.optimizer is None:
@@ -605,7 +611,6 @@ class Trainer:
         modules = self.model.named_modules()
         optimizer, schedule, scaler = self.optimizer, self.schedule, self.scaler
         loader = {} if self.loader is None else self.loader.state_dict()
-        totals = None if self._totals is None else self.ranks.merged(self._totals)
         return {
             "loss": type(self.loss).__name__,
             "model": self.model.state_dict(),
@@ -622,7 +627,7 @@ class Trainer:
             "finished": self._finished and self._totals is None,
             "steps": self.steps,
             "seconds": self.seconds,
-            "totals": None if totals is None else totals.state_dict(),
+            "totals": None if self._totals is None else self.ranks.states(self._totals),
             "clip_norm": self.clip_norm,
             "accumulate": self.accumulate,
             "callbacks": [_named(callback) for callback in self.callbacks],
@@ -665,8 +670,7 @@ class Trainer:
         self.seconds, self._totals = saved["seconds"], None
         if saved["totals"] is not None:
             self._totals = Totals(self.loss, self.metrics)
-            if self.is_main:  # it has those of all ranks
-                self._totals.load_state_dict(saved["totals"], backend.asarray)
+            self.ranks.load(self._totals, saved["totals"], backend.asarray)
         self.clip_norm, self.accumulate = saved["clip_norm"], saved["accumulate"]
         self._accumulated.clear()
         self._loaded = {key: saved[key] for key in ("loader", "callbacks")}

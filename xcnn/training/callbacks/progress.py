@@ -95,7 +95,6 @@ class ProgressBar(Callback):
         self._finished: list[float] = []  # seconds of the epochs of this fit
         self._columns = None
         self._rate = learning_rates(trainer)["lr"]
-        self._ranks = trainer.loader.ranks  # which all have as many examples, more or less
 
     def _is_best(self, trainer: Any, epoch: Epoch) -> bool:
         if self.best is None and not trainer.loss.lower_is_better:
@@ -125,7 +124,7 @@ class ProgressBar(Callback):
     def on_batch_end(self, trainer: Any, step: Step) -> None:
         if not self._is_shown:
             return
-        examples = step.examples * self._ranks
+        examples = step.examples * trainer.ranks.size  # all have as many, more or less
         self._seen += examples
         self._bar.update(examples)
         self._ended = time.monotonic()
