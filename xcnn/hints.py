@@ -114,6 +114,7 @@ DATA = {
     "ConcatDataset": "write a Dataset with __len__ and __getitem__",
     "SubsetRandomSampler": "use DataLoader(Subset(dataset, indices), shuffle=True)",
     "TensorDataset": "use ArrayDataset(x, y), or the tuple (x, y) itself",
+    "WebDataset": "use ShardFolder(path)",
     "random_split": "use Subset(dataset, indices), split or kfold",
 }
 _THREADS = "leave it out: workers are threads"
