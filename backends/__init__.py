@@ -33,7 +33,7 @@ from .base import (
 from .cpu import CpuBackend
 from .native import NativeBackend
 from .native import load as _load
-from .norm import Running
+from .norm import Running, Statistics
 
 __all__ = [
     "GOOD",
@@ -45,6 +45,7 @@ __all__ = [
     "CpuBackend",
     "NativeBackend",
     "Running",
+    "Statistics",
     "add_device",
     "as_bits",
     "available",

@@ -581,6 +581,21 @@ class Backend:
         """
         return norm.normalize(self, x, weight, bias, eps, running, fixed, residual, relu, ceiling)
 
+    def moments(self, x: Array) -> Array:
+        """What several processes add to find the mean and variance of all their numbers.
+
+        Parameters
+        ----------
+        x : (A, K, P, 1), contiguous
+            A groups.
+
+        Returns
+        -------
+        (3, A), float64
+            How many numbers each group has, their sum, and the sum of their squares.
+        """
+        return norm.moments(self, x)
+
     def normalize_backward(
         self,
         dy: Array,

@@ -33,7 +33,7 @@ from .base import (
 from .diagnosis import problem
 from .kernels import Variant
 from .launch import BLOCK, CHUNK, Kernels, grid, lane_tiles, launches, row_tiles
-from .norm import Running, Statistics
+from .norm import Running, Statistics, summed_moments
 from .products import multiply
 from .transfer import PinnedMirror, Slot
 
@@ -330,9 +330,7 @@ class CudaBackend(Backend):
         numbers = np.int32(groups), variant.index(x[0].size // lanes), np.int32(lanes), tiles
         partial, parts = statistics, 0
         if not fixed:
-            parts = launch_grid[0]
-            partial = xp.empty((groups * lanes, parts, 3), dtype)
-            self._kernels.launch(variant, "norm_moments", launch_grid, (x, partial, *numbers))
+            partial, parts = self._moments(x), launch_grid[0]
         old = running[:2] if running else ()
         kept = [xp.ascontiguousarray(a, dtype) for a in old] or [statistics, statistics]
         rate: Any = running.momentum if running and lanes == 1 else -1.0
@@ -350,6 +348,23 @@ class CudaBackend(Backend):
             if copy is not array and not fixed and lanes == 1:
                 array[...] = copy
         return y, Statistics(mean, rest, scale)
+
+    def moments(self, x: Array) -> Array:
+        if not x.size:
+            return super().moments(x)
+        count, mean, m2 = (self._moments(x)[..., i] for i in range(3))
+        first = x[:, :1, 0, 0].astype("float64")  # which the means are relative to
+        return summed_moments(self.xp, count, first + mean, m2 / self.xp.maximum(count, 1))
+
+    def _moments(self, x: Array) -> Array:
+        """Of each part of each lane of each group, (groups * lanes, parts, 3)."""
+        groups, _, _, lanes = x.shape
+        tiles, launch_grid = lane_tiles(x.shape)
+        variant = self._kernels.variant("norm", x.dtype, [x])
+        partial = self.xp.empty((groups * lanes, launch_grid[0], 3), sum_dtype(x.dtype))
+        numbers = np.int32(groups), variant.index(x[0].size // lanes), np.int32(lanes), tiles
+        self._kernels.launch(variant, "norm_moments", launch_grid, (x, partial, *numbers))
+        return partial
 
     def normalize_backward(
         self,

@@ -66,7 +66,8 @@ def timed(function: Callable[[], Any]) -> tuple[Any, float]:
 
 def rate(batches: Iterable[Any], items: int) -> str:
     """Pictures per second, and the growth of memory from the tenth batch on."""
-    start, seen, before, most = time.perf_counter(), 0, 0, 0
+    start, work = time.perf_counter(), time.process_time()
+    seen = before = most = 0
     for number, (x, *_) in enumerate(batches):
         seen += len(x)
         if number == 10:
@@ -74,10 +75,9 @@ def rate(batches: Iterable[Any], items: int) -> str:
         most = max(most, memory()) if number >= 10 else 0
         if seen >= items:
             break
-    seconds = time.perf_counter() - start
-    return (
-        f"{seen / seconds:>9,.0f} img/s, {seen:,} of them; memory +{(most - before) / 1e6:.1f} MB"
-    )
+    seconds, work = time.perf_counter() - start, time.process_time() - work
+    grown = (most - before) / 1e6
+    return f"{seen / seconds:>8,.0f} {seen / work:>12,.0f} {seen:>10,} {grown:>+10.1f} MB"
 
 
 def in_order(folder: Path) -> Iterator[tuple[np.ndarray]]:
@@ -112,7 +112,7 @@ def by_webdataset(folder: Path) -> Iterator[Any]:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--items", type=int, default=1_200_000, help="pictures in the shards")
-    parser.add_argument("--read", type=int, default=100_000, help="pictures that each part reads")
+    parser.add_argument("--read", type=int, default=60_000, help="pictures that each reader reads")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -141,16 +141,17 @@ def main(options: argparse.Namespace) -> int:
         count, seconds = timed(lambda: sum(len(indices) for *_, indices in jobs))
         grown = (memory() - before) / 1e6
         print(f"order of an epoch: {count:,} in {seconds:.2f} s, memory +{grown:.1f} MB")
-        print(f"read, shuffled     {rate(loader, options.read)}", flush=True)
         loader.start = len(loader) // 2
         first, seconds = timed(lambda: next(iter(loader)))
-        middle = loader.order(1)[len(loader) // 2 * BATCH :][:BATCH]
+        middle = loader.order(0)[len(loader) // 2 * BATCH :][:BATCH]
         right = np.array_equal(first[0], dataset.batch(middle)[0])
         print(f"started in the middle, first batch after {1000 * seconds:.0f} ms: right is {right}")
+        print(f"{'pictures':<12}    per s    per CPU s       read        memory")
+        print(f"shuffled     {rate(loader, options.read)}", flush=True)
         for rank in range(RANKS):
             part = DataLoader(dataset, BATCH, shuffle=True).shard(rank, RANKS)
-            print(f"rank {rank} of {RANKS}        {rate(part, options.read // RANKS)}", flush=True)
-        print(f"tarfile, in order  {rate(in_order(folder), options.read)}", flush=True)
+            print(f"rank {rank} of {RANKS}  {rate(part, options.read // RANKS)}", flush=True)
+        print(f"tarfile      {rate(in_order(folder), options.read)}", flush=True)
         if importlib.util.find_spec("webdataset"):
-            print(f"webdataset         {rate(by_webdataset(folder), options.read)}")
+            print(f"webdataset   {rate(by_webdataset(folder), options.read)}")
     return 0

@@ -90,6 +90,7 @@ NATIVE_FILES = {
         "optim",
         "pool",
         "sharding",
+        "sync_batch_norm",
         "threads",
         "three_dimensions",
         "trainer",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import io
 import subprocess
 import tokenize
@@ -27,6 +28,7 @@ _NO_CODE = {
 }
 
 
+@functools.cache  # most files are the same in both commits
 def code_lines(source: str) -> int:
     """Number of lines of a Python file that contain code."""
     lines: set[int] = set()

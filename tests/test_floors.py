@@ -222,6 +222,7 @@ assert xcnn.onnx.load and xcnn.Trainer and xcnn.save and not hasattr(xcnn, "onnx
     later = (
         "callbacks",
         "data",
+        "distributed",
         "explain",
         "metrics",
         "models",

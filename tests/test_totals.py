@@ -7,8 +7,10 @@ import pytest
 
 from xcnn import metrics, nn
 from xcnn.communicator import Communicator
+from xcnn.errors import StateDictError
 from xcnn.tasks.generative import ELBOLoss
 from xcnn.tensor import Tensor
+from xcnn.training import Trainer
 from xcnn.training.arguments import CustomLoss
 from xcnn.training.ranks import Ranks
 from xcnn.training.totals import Step, Totals
@@ -122,6 +124,20 @@ def test_going_on_with_another_number_of_processes(backend, count):
 def test_one_process_has_its_own_totals(backend):
     totals = measured(backend, CASES["classes"], [slice(0, N)])
     assert totals.merged(Communicator()) is totals
+
+
+def test_metrics_that_cannot_be_merged_are_refused_before_the_training():
+    class Counting(metrics.Metric):
+        name = "counting"
+
+        def reset(self):
+            self.seen = 0
+
+    settings = {"loss": "mse", "metrics": [Counting(), "r2", "mae"]}
+    del metrics.metric.BY_NAME["counting"]
+    assert Trainer(nn.Linear(2, 1), **settings).ranks.is_alone
+    with pytest.raises(StateDictError, match="'counting' cannot be merged: Counting has its own"):
+        Trainer(nn.Linear(2, 1), **settings, distributed=Together([{}] * 2))
 
 
 def test_processes_without_examples(backend):

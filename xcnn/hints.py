@@ -44,7 +44,7 @@ NN = {
     **{f"Lazy{kind}{n}d": _LAZY for kind in _LAZY_KINDS for n in "123"},
     "LazyLinear": _LAZY,
     "Transformer": _TRANSFORMER,
-    **dict.fromkeys(("DataParallel", "SyncBatchNorm", "parallel"), _SEVERAL),
+    **dict.fromkeys(("DataParallel", "parallel"), _SEVERAL),
     **dict.fromkeys(("qat", "quantized", "quantizable"), _QUANTISED),
     "AdaptiveLogSoftmaxWithLoss": "use nn.Linear and nn.CrossEntropyLoss",
     "Container": "use nn.Sequential, nn.ModuleList or nn.ModuleDict",

@@ -112,6 +112,11 @@ def test_packed_images_are_those_of_the_folder(photos, tmp_path):
     assert len(sizes) > 3
     assert max(sizes) <= 10240
     assert items(ShardFolder(tmp_path / "other" / "train-*", size=8)) == items(train)
+    pack(photos / "train", tmp_path / "split", seed=5)  # what training on the folder holds out
+    for own, packed in zip(
+        *(split_folder(f, seed=5)[:2] for f in (photos / "train", tmp_path / "split")), strict=True
+    ):
+        assert items(own) == items(packed)
 
 
 def test_items(photos, tmp_path):

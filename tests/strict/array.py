@@ -353,16 +353,17 @@ class ndarray:
             "Please use `.get()` to construct a NumPy array explicitly."
         )
 
-    def _to_host(self, what, order="C"):
-        record_sync(what)
+    def _to_host(self, what, order="C", stream=None, blocking=True):
+        if blocking:
+            record_sync(what)
         record_operation("to host")
         with self.device:
-            use(self)
+            use(self, stream=stream)
         return self._a.copy(order)
 
     def get(self, stream=None, order="C", out=None, blocking=True):
         """Return a copy on the host, or write it into ``out``."""
-        host = self._to_host("get", order)
+        host = self._to_host("get", order, stream, blocking)
         if out is None:
             return host
         if (out.dtype, out.shape) != (host.dtype, host.shape):

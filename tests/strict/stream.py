@@ -114,8 +114,11 @@ class Event:
 
     @property
     def done(self):
-        """Whether the work before it is done."""
-        return all(call.is_ready for call in self._pending)
+        """Whether the work before it is done, as all but NCCL's always is; the host knows it then."""
+        is_done = all(call.is_ready for call in self._pending)
+        if is_done:
+            _wait(_HOST, self._past)
+        return is_done
 
     def record(self, stream=None):
         """Record it on a stream; by default on this thread's current one."""

@@ -78,8 +78,8 @@ def pack(
 
     Examples
     --------
-    >>> pack("photos", "shards")  # doctest: +SKIP
-    {'train': (1152, 1), 'test': (288, 1)}
+    >>> pack("photos", "shards")  # photos/cat/1.jpg, photos/dog/1.jpg, ...
+    {'train': (8, 1), 'test': (2, 1)}
     """
     check_int("shard_size", shard_size)
     most = check_int("shard_items", 2**62 if shard_items is None else shard_items)

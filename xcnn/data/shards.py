@@ -85,8 +85,12 @@ class ShardFolder(Dataset):
 
     Examples
     --------
-    >>> photos = ShardFolder("shards/train-*.tar", size=96)  # doctest: +SKIP
-    >>> loader = DataLoader(photos, 256, shuffle=True, workers=4)  # doctest: +SKIP
+    >>> from xcnn.data import DataLoader, pack
+    >>> count = pack("photos", "shards")
+    >>> photos = ShardFolder("shards/train-*.tar", size=96)
+    >>> for x, y in DataLoader(photos, 8, shuffle=True):
+    ...     print(x.shape, x.dtype.name, y.shape)
+    (8, 3, 96, 96) uint8 (8,)
     """
 
     def __init__(

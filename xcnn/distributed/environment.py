@@ -61,9 +61,9 @@ def detect(variables: Mapping[str, str]) -> Launch | None:
     """
     for launcher, names in _MPIEXEC.items():
         if names[0] in variables and names[1] in variables:
-            return _checked(Launch(launcher, *_numbers(variables, names)))
+            return _checked(launcher, _numbers(variables, names))
     if "SLURM_STEP_NUM_TASKS" in variables and "SLURM_PROCID" in variables:
-        return _checked(_of_slurm(variables))
+        return _of_slurm(variables)
     if "WORLD_SIZE" not in variables:
         return None
     if missing := [name for name in _TORCHRUN if not variables.get(name)]:
@@ -75,7 +75,7 @@ def detect(variables: Mapping[str, str]) -> Launch | None:
     local = _numbers({"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"} | dict(variables), _LOCAL)
     # torchrun itself may listen at MASTER_PORT
     port += variables.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    return _checked(Launch("torchrun", rank, size, *local, variables["MASTER_ADDR"], port))
+    return _checked("torchrun", [rank, size, *local], variables["MASTER_ADDR"], port)
 
 
 _LOCAL = "LOCAL_RANK", "LOCAL_WORLD_SIZE"
@@ -87,14 +87,14 @@ def _of_slurm(variables: Mapping[str, str]) -> Launch:
     node = int(variables.get("SLURM_NODEID", 0))
     local_size = tasks_per_node(variables.get("SLURM_STEP_TASKS_PER_NODE", "1"))[node]
     if {"PMI_FD", "PMIX_RANK"} & variables.keys():  # srun --mpi=pmi2 or pmix
-        return Launch("srun", rank, size, local_rank, local_size)
+        return _checked("srun", [rank, size, local_rank, local_size])
     host = variables.get("MASTER_ADDR") or first_node(
         variables.get("SLURM_STEP_NODELIST", variables.get("SLURM_LAUNCH_NODE_IPADDR", ""))
     )
     # the same on all ranks, and another for each job and step
     job, step = (int(variables.get(name, 0)) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
     port = int(variables.get("MASTER_PORT", 20000 + (job * 16 + step) % 10000))
-    return Launch("srun", rank, size, local_rank, local_size, host, port)
+    return _checked("srun", [rank, size, local_rank, local_size], host, port)
 
 
 def tasks_per_node(text: str) -> list[int]:
@@ -120,11 +120,11 @@ def _numbers(variables: Mapping[str, str], names: Iterable[str]) -> list[int]:
     return [int(text) for _, text in given]
 
 
-def _checked(launch: Launch) -> Launch:
-    if not (launch.rank < launch.size and launch.local_rank < launch.local_size <= launch.size):
+def _checked(launcher: str, numbers: list[int], host: str = "", port: int = 0) -> Launch:
+    rank, size, local_rank, local_size = (*numbers, 0, 1)[:4]
+    if not (rank < size and local_rank < local_size <= size):
         raise CommunicationError(
-            f"started by {launch.launcher} as rank {launch.rank} of {launch.size}, "
-            f"{launch.local_rank} of {launch.local_size} on this machine, says the environment: "
-            "ranks count from 0 to below the number of processes"
+            f"started by {launcher} as rank {rank} of {size}, {local_rank} of {local_size} on this "
+            "machine, says the environment: ranks count from 0 to below the number of processes"
         )
-    return launch
+    return Launch(launcher, rank, size, local_rank, local_size, host, port)

@@ -116,7 +116,7 @@ class MPICommunicator(Communicator):
         self._works: deque[_Work] = deque()
         self._counts = dict.fromkeys(("all-reduce", "broadcast", "gather", "share", "barrier"), 0)
         self._signature = 0  # of the calls so far
-        self._notices = _Notices(world.Dup(), MPI)
+        self._notices = _Notices(world.Dup(), MPI, store)
         self.watch = Watch(self._notices, timeout)
         atexit.register(self._leave, store)
 
@@ -322,8 +322,9 @@ class _Work(Work):
 class _Notices:
     """Notices as messages of MPI, on a communicator of their own."""
 
-    def __init__(self, comm: Any, mpi: Any) -> None:
+    def __init__(self, comm: Any, mpi: Any, store: Store | None) -> None:
         self._comm, self._mpi = comm, mpi
+        self.abort = store.abort if store else comm.Abort
         self.rank, self.size = comm.rank, comm.size
         self._sent: list[Any] = []
 
@@ -344,9 +345,6 @@ class _Notices:
     def everyone_left(self) -> Any:
         """A request that is complete when all ranks have made this call."""
         return self._comm.Ibarrier()
-
-    def abort(self, status: int) -> None:
-        self._comm.Abort(status)
 
 
 def _parts(values: Array) -> list[Array]:

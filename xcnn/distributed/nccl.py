@@ -83,7 +83,7 @@ class NCCLCommunicator(Communicator):
         self._count = 0
         self._started: deque[tuple[float, str, nccl.Queued]] = deque()
         self._is_closed = threading.Event()
-        threads.start(self._look_for_failures, "xcnn nccl")
+        self._thread = threads.start(self._look_for_failures, "xcnn nccl")
         atexit.register(self.close)
 
     def start_all_reduce(self, array: Array) -> Work:
@@ -110,6 +110,8 @@ class NCCLCommunicator(Communicator):
         """Let calls that were queued end; none can follow."""
         if not self._is_closed.is_set():
             self._is_closed.set()
+            if self._thread:
+                self._thread.join(5)  # it must not ask a closed NCCL
             self._nccl.close()
 
     def _is_mine(self, array: Array) -> bool:
@@ -137,7 +139,7 @@ class NCCLCommunicator(Communicator):
             while self._started and self._started[0][2].is_done:
                 self._started.popleft()
             if self._started:
-                begin, what, _ = self._started[0]
+                begin, what = self._started[0][:2]  # not the call: it keeps its array
                 seconds = time.monotonic() - begin
                 if seconds > self.watch.timeout:
                     self.watch.blame(what)

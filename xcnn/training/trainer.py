@@ -152,6 +152,8 @@ class Trainer:
         self.clip_norm = clip_norm
         self.accumulate = check_int("accumulate", accumulate)
         self.ranks = Ranks(distributed, compression)
+        for metric in self.metrics.values() if self.ranks.size > 1 else ():
+            metric.merge([])  # refuses one that cannot be merged
         self.scaler: GradScaler | None = None
         self.history = History()
         self.epochs = self.batch = self.steps = 0
@@ -164,9 +166,7 @@ class Trainer:
         self.is_stopping = self._finished = False
         self._totals: Totals | None = None  # while an epoch is unfinished
         self.seconds = 0.0  # of that epoch
-        self._accumulated: list[
-            tuple[Any, float]
-        ] = []  # divisor and size of batches without a step
+        self._accumulated: list[tuple[Any, float]] = []  # divisor and size, if without a step
         self._loaded: Mapping[str, Any] = {}  # states of the loader and the callbacks of a fit
         self._warned = False
         self.gradient_norm: Any = None
@@ -287,6 +287,8 @@ class Trainer:
                 except Exception as other:  # the other callbacks must hear of the first error
                     error.add_note(f"{type(callback).__name__}.on_exception raised {other!r}")
             raise
+        finally:
+            self.ranks.close()
         return History(self.history[first:])
 
     def _train(self, loader: DataLoader, validation: DataLoader | None) -> None:
