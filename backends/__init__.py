@@ -33,7 +33,7 @@ from .base import (
 from .cpu import CpuBackend
 from .native import NativeBackend
 from .native import load as _load
-from .norm import Running
+from .norm import Running, Statistics
 
 __all__ = [
     "GOOD",
@@ -45,6 +45,7 @@ __all__ = [
     "CpuBackend",
     "NativeBackend",
     "Running",
+    "Statistics",
     "add_device",
     "as_bits",
     "available",
@@ -54,14 +55,17 @@ __all__ = [
     "find",
     "get",
     "kernels_of_cpu",
+    "nccl",  # imported on first use
     "of",
     "of_each",
     "register",
+    "set_cuda",
 ]
 
 _library, kernels_of_cpu = _load()  # the second in words
 _cpu = NativeBackend(_library) if _library else CpuBackend()
 _by_name: dict[str, Backend] = {"cpu": _cpu}
+_default = "cuda:0"  # the device called "cuda"
 register(_cpu.xp.ndarray, _cpu)
 by_library["cupy"] = lambda array: _cuda(array.device.id)
 
@@ -73,9 +77,10 @@ def add_device(backend: Backend) -> Backend:
 
 
 def get(device: str | Backend) -> Backend:
-    """The backend called ``"cpu"``, ``"cuda"`` (device 0), ``"cuda:N"`` or ``"auto"``.
+    """The backend called ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"auto"``.
 
-    ``"auto"`` is the first usable CUDA device, else the CPU.
+    ``"cuda"`` is device 0 unless :func:`set_cuda` was called; ``"auto"`` is that device if it can
+    be used, else the CPU.
 
     Raises
     ------
@@ -88,14 +93,32 @@ def get(device: str | Backend) -> Backend:
     if name == "auto":
         from .diagnosis import problem
 
-        return get("cpu" if problem() else "cuda:0")
-    name = "cuda:0" if name == "cuda" else name
+        return get("cpu" if problem() else "cuda")
+    name = _default if name == "cuda" else name
     if name not in _by_name:
         kind, _, index = name.partition(":")
         if kind != "cuda" or not index.isdecimal():
             raise DeviceError(f'device={device!r}: expected "cpu", "cuda", "cuda:N" or "auto"')
         _cuda(int(index))
     return _by_name[name]
+
+
+def set_cuda(device: str) -> None:
+    """Make a CUDA device, such as "cuda:1", the one called ``"cuda"`` in this process.
+
+    It also becomes CUDA's current device of this thread, so that nothing is put on another one.
+
+    Raises
+    ------
+    DeviceError
+        There is no such device.
+    """
+    global _default
+    backend = get(device)
+    if not backend.device.startswith("cuda:"):
+        raise DeviceError(f"device={device!r}: expected a CUDA device, such as 'cuda:1'")
+    backend.use()
+    _default = backend.device
 
 
 def available() -> dict[str, str]:

@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..arrays import Array, sum_dtype
 from ..checks import check_choice
@@ -22,6 +22,8 @@ from ..layout import as_matrix, tile_columns
 from ..tiling import Tile, split_range
 from . import norm
 from .norm import Running, Statistics
+
+Columns: TypeAlias = tuple[int, int, int]  # of :meth:`Backend.random_bits`
 
 # Philox4x64-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3")
 _MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
@@ -52,6 +54,26 @@ def check_numbers(array: Any) -> None:
     dtype = getattr(array, "dtype", None)
     if getattr(dtype, "kind", "f") not in "fiub":
         raise DTypeError(f"expected an array of numbers, got one of {dtype}")
+
+
+class Mirror:
+    """An array as libraries for host memory see it: on a CPU, the array itself.
+
+    Attributes
+    ----------
+    array
+        The memory to read once :meth:`is_ready`, and to write before :meth:`restore`.
+    """
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+
+    def is_ready(self) -> bool:
+        """Whether the values have arrived; does not wait."""
+        return True
+
+    def restore(self) -> None:
+        """Copy the values back."""
 
 
 class Backend:
@@ -123,8 +145,18 @@ class Backend:
         """
         return []
 
+    def mirror(self, array: Array, direct: bool = False) -> Mirror:
+        """``array`` (C-contiguous) in memory of the host, for libraries that need it there.
+
+        ``direct``: they can read the memory of the device.
+        """
+        return Mirror(array)
+
     def synchronize(self) -> None:
         """Wait until the device has finished all work."""
+
+    def use(self) -> None:
+        """Put new arrays of this thread on this device, also outside :meth:`active`."""
 
     def active(self) -> AbstractContextManager:
         """A context for computing: new arrays are on this device; overflow causes no warning."""
@@ -549,6 +581,21 @@ class Backend:
         """
         return norm.normalize(self, x, weight, bias, eps, running, fixed, residual, relu, ceiling)
 
+    def moments(self, x: Array) -> Array:
+        """What several processes add to find the mean and variance of all their numbers.
+
+        Parameters
+        ----------
+        x : (A, K, P, 1), contiguous
+            A groups.
+
+        Returns
+        -------
+        (3, A), float64
+            How many numbers each group has, their sum, and the sum of their squares.
+        """
+        return norm.moments(self, x)
+
     def normalize_backward(
         self,
         dy: Array,
@@ -712,13 +759,23 @@ class Backend:
 
     # -- random -----------------------------------------------------------------------------
 
-    def random_bits(self, count: int, key: int) -> Array:
+    def random_bits(self, count: int, key: int, part: Columns | None = None) -> Array:
         """``count`` random uint32; a key gives the same numbers on every device.
 
         Philox4x64-10 with the key (``key``, 0) and the counters 1, 2, ...; the low half of each
         64-bit word comes first. Source: Salmon et al. 2011 (Random123).
+
+        Parameters
+        ----------
+        part : (start, width, total), or None
+            The numbers are columns of a matrix with rows of ``total``: ``width`` of each row, from
+            ``start`` on; ``count`` is a multiple of ``width``.
         """
         xp = self.xp
+        if part is not None:
+            start, width, total = part
+            whole = self.random_bits(count // width * total, key).reshape(-1, total)
+            return xp.ascontiguousarray(whole[:, start : start + width]).reshape(count)
         blocks = -(-count // 8)
         state = [xp.zeros(blocks, "uint64") for _ in range(4)]
         state[0] += xp.arange(1, blocks + 1, dtype="uint64")
@@ -731,9 +788,14 @@ class Backend:
             keys = [(k + w) & MASK64 for k, w in zip(keys, _WEYL, strict=True)]
         return xp.stack(state, axis=1).reshape(-1).view("uint32")[:count]
 
-    def dropout_mask(self, count: int, key: int, p: float, dtype: Any) -> Array:
-        """A mask (count,): 0 with probability ``p``, else 1 / (1 - p); the same on every device."""
-        keep = self.random_bits(count, key) >= self.xp.uint32(dropout_threshold(p))
+    def dropout_mask(
+        self, count: int, key: int, p: float, dtype: Any, part: Columns | None = None
+    ) -> Array:
+        """A mask (count,): 0 with probability ``p``, else 1 / (1 - p); the same on every device.
+
+        ``part`` is as in :meth:`random_bits`.
+        """
+        keep = self.random_bits(count, key, part) >= self.xp.uint32(dropout_threshold(p))
         mask = keep.astype(dtype)
         mask *= dropout_scale(p)
         return mask

@@ -24,7 +24,7 @@ import numpy as np
 from ..errors import OutOfMemoryError
 from ..threads import Pool
 from ..tiling import split_range
-from .base import MASK64, Array, Backend
+from .base import MASK64, Array, Backend, Columns
 
 # multiplications of a product: below the first, OpenBLAS uses one thread; below the second, threads
 # cost more than they save
@@ -54,6 +54,11 @@ class Threads:
     def available(self) -> int:
         """Number of threads for work outside BLAS: fewer if the user limited BLAS since."""
         return 1 if self.busy else min(self.count, self._blas_threads())
+
+    def limit(self, count: int) -> None:
+        """Use ``count`` threads from now on, also in BLAS."""
+        self.count = count
+        self._set_blas_threads(count)
 
     @property
     def busy(self) -> bool:
@@ -121,6 +126,10 @@ class CpuBackend(Backend):
         super().__init__(np, "cpu")
         self._threads = Threads()
         keep_freed_memory()
+
+    def limit_threads(self, count: int) -> None:
+        """Use at most ``count`` threads, also in BLAS."""
+        self._threads.limit(min(count, self._threads.count))
 
     def quiet_overflow(self) -> AbstractContextManager:
         return np.errstate(**_QUIET)
@@ -229,7 +238,9 @@ class CpuBackend(Backend):
         np.add.at(sums, flat, rows.reshape(-1))
         return sums.reshape(count, width)
 
-    def random_bits(self, count: int, key: int) -> Array:
+    def random_bits(self, count: int, key: int, part: Columns | None = None) -> Array:
+        if part is not None:
+            return super().random_bits(count, key, part)
         generator = np.random.Philox(key=np.array([key & MASK64, 0], np.uint64))
         words = generator.random_raw(-(-count // 2)).astype("<u8", copy=False)
         return words.view("<u4")[:count]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import import_module
 from math import gcd, prod
 from typing import Any
@@ -26,15 +26,16 @@ from .base import (
     OPTIMIZER_KERNELS,
     PRECISIONS,
     Backend,
+    Columns,
     dropout_scale,
     dropout_threshold,
 )
 from .diagnosis import problem
 from .kernels import Variant
 from .launch import BLOCK, CHUNK, Kernels, grid, lane_tiles, launches, row_tiles
-from .norm import Running, Statistics
+from .norm import Running, Statistics, summed_moments
 from .products import multiply
-from .transfer import Slot
+from .transfer import PinnedMirror, Slot
 
 # the lowest compute capability whose matrix units support each precision
 _CAPABILITY = {"float32": 0, "float16": 70, "tf32": 80}
@@ -74,6 +75,9 @@ class CudaBackend(Backend):
 
     # -- arrays and memory ------------------------------------------------------------------
 
+    def use(self) -> None:
+        self._device.use()
+
     def active(self) -> AbstractContextManager:
         return _Active(self)
 
@@ -92,6 +96,14 @@ class CudaBackend(Backend):
     def slots(self) -> list[Any]:
         stream = self.xp.cuda.Stream(non_blocking=True)
         return [Slot(self.xp, stream) for _ in range(2)]
+
+    def mirror(self, array: Array, direct: bool = False) -> PinnedMirror:
+        with self.active():
+            return PinnedMirror(self.xp, self._copies, array, direct)
+
+    @cached_property
+    def _copies(self) -> Any:
+        return self.xp.cuda.Stream(non_blocking=True)
 
     def synchronize(self) -> None:
         self._device.synchronize()
@@ -318,9 +330,7 @@ class CudaBackend(Backend):
         numbers = np.int32(groups), variant.index(x[0].size // lanes), np.int32(lanes), tiles
         partial, parts = statistics, 0
         if not fixed:
-            parts = launch_grid[0]
-            partial = xp.empty((groups * lanes, parts, 3), dtype)
-            self._kernels.launch(variant, "norm_moments", launch_grid, (x, partial, *numbers))
+            partial, parts = self._moments(x), launch_grid[0]
         old = running[:2] if running else ()
         kept = [xp.ascontiguousarray(a, dtype) for a in old] or [statistics, statistics]
         rate: Any = running.momentum if running and lanes == 1 else -1.0
@@ -338,6 +348,23 @@ class CudaBackend(Backend):
             if copy is not array and not fixed and lanes == 1:
                 array[...] = copy
         return y, Statistics(mean, rest, scale)
+
+    def moments(self, x: Array) -> Array:
+        if not x.size:
+            return super().moments(x)
+        count, mean, m2 = (self._moments(x)[..., i] for i in range(3))
+        first = x[:, :1, 0, 0].astype("float64")  # which the means are relative to
+        return summed_moments(self.xp, count, first + mean, m2 / self.xp.maximum(count, 1))
+
+    def _moments(self, x: Array) -> Array:
+        """Of each part of each lane of each group, (groups * lanes, parts, 3)."""
+        groups, _, _, lanes = x.shape
+        tiles, launch_grid = lane_tiles(x.shape)
+        variant = self._kernels.variant("norm", x.dtype, [x])
+        partial = self.xp.empty((groups * lanes, launch_grid[0], 3), sum_dtype(x.dtype))
+        numbers = np.int32(groups), variant.index(x[0].size // lanes), np.int32(lanes), tiles
+        self._kernels.launch(variant, "norm_moments", launch_grid, (x, partial, *numbers))
+        return partial
 
     def normalize_backward(
         self,
@@ -445,14 +472,23 @@ class CudaBackend(Backend):
 
     # -- random numbers and losses ----------------------------------------------------------
 
-    def random_bits(self, count: int, key: int) -> Array:
-        out = self.xp.empty(count, "uint32")
+    def random_bits(self, count: int, key: int, part: Columns | None = None) -> Array:
+        out, key = self.xp.empty(count, "uint32"), np.uint64(key & MASK64)
         variant = self._kernels.variant("random", np.dtype("float32"), [out])
-        arguments = out, np.uint64(key & MASK64), variant.index(count)
-        self._kernels.launch(variant, "random_bits", grid(-(-count // 8)), arguments)
+        if part is None:
+            size, arguments = -(-count // 8), (out, key, variant.index(count))
+            self._kernels.launch(variant, "random_bits", grid(size), arguments)
+            return out
+        rows, blocks = count // part[1], (part[1] + 14) // 8
+        arguments = out, key, variant.index(rows), *map(np.uint64, part)
+        self._kernels.launch(variant, "random_columns", grid(rows * blocks), arguments)
         return out
 
-    def dropout_mask(self, count: int, key: int, p: float, dtype: Any) -> Array:
+    def dropout_mask(
+        self, count: int, key: int, p: float, dtype: Any, part: Columns | None = None
+    ) -> Array:
+        if part is not None:
+            return super().dropout_mask(count, key, p, dtype, part)
         mask = self.xp.empty(count, dtype)
         variant = self._kernels.variant("random", mask.dtype, [mask])
         scale = mask.dtype.type(dropout_scale(p))  # rounded once, as on the host

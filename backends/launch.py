@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import communicator
 from ..arrays import Array
 from . import kernels
 from .kernels import Variant
@@ -147,10 +148,14 @@ def launches(lists: Sequence[Sequence[Array]]) -> Iterator[tuple[str, Any, int]]
 
 @contextmanager
 def announce_if_slow(text: str, after: float = 0.5) -> Iterator[None]:
-    """Print ``text`` to standard error if the block takes longer than ``after`` seconds."""
+    """Print ``text`` to standard error if the block takes longer than ``after`` seconds.
+
+    Of several processes, rank 0 does.
+    """
     timer = threading.Timer(after, lambda: print(text, file=sys.stderr, flush=True))
     timer.daemon = True
-    timer.start()
+    if communicator.current().is_main:
+        timer.start()
     try:
         yield
     finally:

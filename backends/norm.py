@@ -161,6 +161,26 @@ def normalize_backward(
     )
 
 
+def moments(backend: Any, x: Array) -> Array:
+    """See :meth:`Backend.moments`."""
+    xp, dtype = backend.xp, sum_dtype(x.dtype)
+    mean, rest, var = xp.zeros((3, len(x), 1, 1, 1), dtype)
+
+    def compute(part: slice) -> None:
+        for piece in _pieces(backend, x, part):
+            _centred(backend, x[piece], mean[piece], rest[piece], var[piece], 1)
+
+    backend.each(compute, backend.channels(x))
+    return summed_moments(xp, math.prod(x.shape[1:]), mean.astype("float64") + rest, var)
+
+
+def summed_moments(xp: Any, count: Any, mean: Array, var: Array) -> Array:
+    """The numbers, their sum and the sum of their squares, (3, A, parts) added to (3, A)."""
+    mean, var = (a.astype("float64").reshape(len(mean), -1) for a in (mean, var))
+    counts = xp.zeros_like(mean) + count
+    return xp.stack([counts, counts * mean, counts * (var + mean * mean)]).sum(axis=2)
+
+
 def _in_long_rows(x: Array) -> Array:
     """(A, K, P, N) as (A, K, P / repeats, repeats * N), where N is short but not 1.
 

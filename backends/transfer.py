@@ -8,7 +8,42 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from .base import check_numbers
+from .base import Mirror, check_numbers
+
+
+class PinnedMirror(Mirror):
+    """A device array in pinned host memory, or directly, if the library can read it.
+
+    Parameters
+    ----------
+    cupy
+        The CuPy module; its current device must be that of the array.
+    stream
+        The stream to copy on.
+    array
+        The device array, computed on the current stream.
+    direct
+        Whether to make no copy.
+    """
+
+    def __init__(self, cupy: Any, stream: Any, array: Array, direct: bool) -> None:
+        super().__init__(array)
+        self._cupy, self._stream, self._source = cupy, stream, array
+        self._event = cupy.cuda.get_current_stream().record()
+        if not direct:
+            self._pinned = cupy.cuda.alloc_pinned_memory(max(array.nbytes, 1))
+            self.array = np.frombuffer(self._pinned, array.dtype, array.size).reshape(array.shape)
+            stream.wait_event(self._event)
+            array.get(stream=stream, out=self.array, blocking=False)
+            self._event = stream.record()
+
+    def is_ready(self) -> bool:
+        return self._event.done
+
+    def restore(self) -> None:
+        if self.array is not self._source:
+            self._source.set(self.array, stream=self._stream)
+            self._stream.synchronize()  # the pinned memory is reused after this
 
 
 class Slot:

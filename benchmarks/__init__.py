@@ -9,6 +9,7 @@
 | ``machine``, ``outcome`` | versions and hardware; failures |
 | ``table`` | the report as text and as a plot |
 | ``gpu`` | checks that need a GPU: test suite, bandwidth, determinism |
+| ``shards`` | reading a data set of the size of ImageNet from tar shards |
 | ``methods``, ``choices``, ``accuracy``, ``curves`` | the measurements behind docs/ |
 """
 

@@ -13,9 +13,12 @@ COMMANDS = {
     "gpu": ("run", "run tests, bandwidth and training on this GPU, against PyTorch: ten minutes"),
     "show": ("table", "print or plot a report written by cpu or gpu"),
     "methods": ("methods", "time every convolution method, to check the rule that chooses one"),
+    "distributed": ("distributed.measure", "time steps of several processes, and fit the model"),
+    "scaling": ("distributed.plan", "ResNet-50 on 8 to 1,024 GPUs, by the model"),
     "choices": ("choices", "repeat the measurements behind the first decisions, in plain NumPy"),
     "accuracy": ("accuracy", "measure rounding errors, and train with each kind of convolution"),
     "curves": ("curves", "train ResNet-20 on CIFAR-10, against PyTorch from equal weights"),
+    "shards": ("shards", "read 1.2 million tiny pictures from shards: three minutes"),
 }
 
 

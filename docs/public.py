@@ -34,6 +34,7 @@ PAGES = {
     "data": ["xcnn.data", "xcnn.data.augment", "xcnn.data.sources"],
     "models": ["xcnn.models"],
     "tasks": ["xcnn.tasks"],
+    "distributed": ["xcnn.distributed"],
     "explain": ["xcnn.explain", "xcnn.plot", "xcnn.report", "xcnn.demo"],
     "onnx": ["xcnn.onnx", "xcnn.onnx.backend"],
     "sklearn": ["xcnn.sklearn"],

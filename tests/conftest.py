@@ -89,6 +89,8 @@ NATIVE_FILES = {
         "norm",
         "optim",
         "pool",
+        "sharding",
+        "sync_batch_norm",
         "threads",
         "three_dimensions",
         "trainer",

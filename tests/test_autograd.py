@@ -1,5 +1,6 @@
 """The tape: who gets which gradient, how often, and what the errors say."""
 
+import copy
 import gc
 import threading
 import weakref
@@ -837,3 +838,25 @@ def test_arrays_in_the_other_byte_order():
     loss = F.cross_entropy(swapped[0][:, :, 0, 0], swapped[2])
     assert loss.item() == F.cross_entropy(x[:, :, 0, 0], target).item()
     assert Tensor(swapped[0]).dtype.isnative
+
+
+def test_hooks_run_as_soon_as_a_gradient_is_complete(leaf):
+    first, shared, last = leaf([2.0]), leaf([3.0]), leaf([5.0])
+    seen = []
+    handles = [
+        x.register_post_accumulate_grad_hook(lambda x: seen.append((x.item(), x.grad.item())))
+        for x in (first, shared, last)
+    ]
+    y = first * shared  # the product rule by hand: 2 * 3 * 5 * 3
+    z = y * last * shared
+    y.register_hook(lambda gradient: seen.append("y"))
+    z.backward()
+    assert seen == [(5, 18), "y", (2, 45), (3, 60)]
+    handles[0].remove()
+    copy.deepcopy(shared).backward()  # a copy has none
+    (first * shared).backward()
+    assert seen[4:] == [(3, 62)]
+    shared.backward()
+    assert seen[5:] == [(3, 63)]
+    with pytest.raises(GradientError, match="expected a leaf"):
+        y.register_post_accumulate_grad_hook(print)

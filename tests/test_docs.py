@@ -57,6 +57,7 @@ def _own_folder(tmp_path, monkeypatch):
             np.save(tmp_path / "photos" / name / f"{i}.npy", np.full((3, 64, 64), i, np.uint8))
     rows = [f"{name}/{i}.npy,{name}" for name in ("cat", "dog") for i in range(5)]
     (tmp_path / "photos" / "labels.csv").write_text("\n".join(["file,labels", *rows, ""]))
+    (tmp_path / "shards").mkdir()
     monkeypatch.setattr(extend, "TASKS", dict(extend.TASKS))
     monkeypatch.setattr(backends, "_by_name", dict(backends._by_name))
     monkeypatch.setattr(backends.base, "by_type", dict(backends.by_type))
@@ -91,6 +92,7 @@ def data(names, printed):
     assert names["iris"].arrays[1].tolist() == [0, 1]
     assert len(names["rest"]) == 45 - 20
     assert names["weights"].shape == (10,)
+    assert len(names["train"]) == len(names["photos"].train) == 8  # in shards
 
 
 def training(names, printed):

@@ -15,7 +15,7 @@ CHECKOUT = pathlib.Path(__file__).parent.parent
 
 # From the bottom up; a module imports only from its own floor or below.
 FLOORS = [
-    {"arrays", "config", "errors", "interrupt", "notebook", "threads"},
+    {"arrays", "config", "errors", "interrupt", "notebook", "sharding", "threads"},
     {"checks", "communicator", "files", "hints", "tiling"},
     {"geometry", "layout"},
     {"backends"},
@@ -23,9 +23,9 @@ FLOORS = [
     {"creation", "cuda", "functional"},
     {"init", "nn", "optim", "schedules"},
     {"amp", "extend", "metrics"},
-    {"models", "data", "serialize", "summary", "torch_file"},
+    {"models", "data", "fingerprint", "serialize", "summary", "torch_file"},
     {"explain", "training", "onnx"},
-    {"tasks"},
+    {"distributed", "tasks"},
     {"callbacks", "plot"},
     {"report"},
     {"demo"},
@@ -222,6 +222,7 @@ assert xcnn.onnx.load and xcnn.Trainer and xcnn.save and not hasattr(xcnn, "onnx
     later = (
         "callbacks",
         "data",
+        "distributed",
         "explain",
         "metrics",
         "models",

@@ -1397,8 +1397,8 @@ def bias(channels, batch, dtype):
 
 
 def random(channels, batch, dtype):
-    bits = run(lambda: STRICT.random_bits(5000, 3))
-    return np.concatenate([bits, run(lambda: STRICT.dropout_mask(5000, 3, 0.5, dtype))])
+    parts = [run(lambda p=part: STRICT.random_bits(5000, 3, p)) for part in (None, (3, 50, 90))]
+    return np.concatenate([*parts, run(lambda: STRICT.dropout_mask(5000, 3, 0.5, dtype))])
 
 
 def cross_entropy(channels, batch, dtype):

@@ -1,5 +1,6 @@
 """What a mean loss divides by, and the metrics, over batches of any sizes."""
 
+import copy
 import itertools
 import warnings
 
@@ -157,6 +158,12 @@ def test_a_mean_over_regions_does_not_depend_on_the_batch_size(
     assert loss.target == {"multiclass": "classes", "binary": "binary"}[mode]
     total, divisor = summed(backend, loss, sizes, SPATIAL, target)
     assert total / divisor == pytest.approx(expected, rel=1e-9)
+    if mode == "multiclass":  # pictures count alike, however many of their pixels are ignored
+        target = labels(7, 3, 2, ignored=255)
+        loss = getattr(nn, name)(**settings, ignore_index=255, reduction=reduction)
+        expected = loss(SPATIAL, target).numpy().mean()
+        total, divisor = summed(backend, loss, sizes, SPATIAL, target)
+        assert total / divisor == pytest.approx(expected, rel=1e-9)
 
 
 @splits
@@ -684,6 +691,41 @@ def test_the_state_continues_exactly(backend, name, prediction, target):
 
 
 @examples
+def test_merged_states_are_those_of_all_examples(backend, name, prediction, target):
+    """Each part has a slice of every batch, as the processes of a distributed training."""
+    expected = computed(backend, made(name), [7], prediction, target)
+    for count in (1, 2, 3, 5):
+        states = []
+        for k in range(count):
+            metric = made(name)
+            for x, y in parts([4, 1, 2], prediction, target):
+                own = slice(k * len(x) // count, (k + 1) * len(x) // count)
+                metric.update(backend.asarray(x[own]), backend.asarray(y[own]))
+            states.append(metric.state_dict())
+        for ordered in (states, states[::-1]):
+            merged, before = made(name), copy.deepcopy(ordered)
+            merged.load_state_dict(merged.merge(ordered))
+            np.testing.assert_allclose(merged.compute(), expected, rtol=1e-12)
+            np.testing.assert_equal(ordered, before)
+    assert merged.merge([{}, {}]) == {} == made(name).state_dict()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_merged_r2_of_a_small_variance(dtype):
+    """As scikit-learn in float64, although the parts' first targets differ by far."""
+    target = (np.repeat([1e6, 1e6 + 64], 8)[:, None] + np.arange(16).reshape(-1, 1)).astype(dtype)
+    prediction = target + np.asarray([[1], [0]] * 8, dtype)
+    states = []
+    for own in (slice(0, 5), slice(5, 8), slice(8, 16)):
+        metric = metrics.R2()
+        metric.update(prediction[own], target[own])
+        states.append(metric.state_dict())
+    metric.load_state_dict(metric.merge([{}, *states]))
+    peer = sklearn_metrics().r2_score(target.astype(float), prediction.astype(float))
+    assert metric.compute() == pytest.approx(peer, rel=1e-12)
+
+
+@examples
 def test_nan_predictions(backend, name, prediction, target):
     x = prediction.copy()
     x[2, 0, 1] = np.nan
@@ -833,3 +875,29 @@ def test_a_metric_of_ones_own(backend):
 
     found = computed(backend, metrics.create("mean_largest"), [3, 4], LOGITS, LOGITS)
     assert found == pytest.approx(LOGITS.max(axis=1).mean())
+
+
+def test_merging_metrics_of_ones_own():
+    class Peak(metrics.StoringMetric):
+        """The largest value: stored, since sums cannot say it."""
+
+        def measure(self, backend, prediction, target):
+            return {"peaks": prediction.max(axis=1)}
+
+        def result(self, peaks):
+            return peaks.max()
+
+    class Counting(metrics.Metric):
+        def reset(self):
+            self.seen = 0
+
+    metric, other = Peak(), Peak()
+    metric.update(LOGITS[:2], LOGITS[:2])
+    other.update(LOGITS[2:], LOGITS[2:])
+    metric.load_state_dict(metric.merge([other.state_dict(), {}, metric.state_dict()]))
+    assert metric.compute() == LOGITS.max()
+    with pytest.raises(StateDictError, match="Counting has its own reset; define merge"):
+        Counting().merge([])
+    pair = [{"matrix": np.zeros((n, n))} for n in (2, 3)]
+    with pytest.raises(StateDictError, match=r"matrix has shape \(3, 3\) in one state, \(2, 2\)"):
+        metrics.ConfusionMatrix().merge(pair)

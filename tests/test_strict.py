@@ -3,12 +3,13 @@
 What it computes is checked by the tests that use it.
 """
 
+import inspect
 import json
 
 import numpy as np
 import pytest
 
-from tests.strict import SYNCS, count_operations, count_syncs, forbid_float64, names
+from tests.strict import SYNCS, count_operations, count_syncs, forbid_float64, names, nccl
 from tests.strict import cupy as cp
 
 
@@ -507,6 +508,12 @@ def test_the_stand_in_offers_nothing_that_cupy_lacks():
         own |= {"Namespace", "RandomNamespace", "CUDARuntimeError"}
         offered = {name for name in vars(stand_in) if not name.startswith("_")} - own
         assert offered <= real | {"ndarray", "cublas"}  # the latter is imported on first use
+    calls = listed["classes"][names.COMMUNICATOR]["methods"]
+    for name in ("abort", "allReduce", "broadcast", "check_async_error", "destroy"):
+        parameters = inspect.signature(getattr(nccl.NcclCommunicator, name)).parameters
+        assert ", ".join(parameters) == ", ".join(filter(None, ["self", calls[name]]))
+    constants = {name for name in vars(nccl) if name.startswith("NCCL_")}
+    assert constants <= set(listed["modules"]["cuda.nccl"]["other"])
     members = listed["classes"]["ndarray"]
     offered = {name for name in vars(cp.ndarray) if not name.startswith("_")}
     assert offered <= {*members["methods"], *members["attributes"]}

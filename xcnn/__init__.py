@@ -42,11 +42,9 @@ from .tensor import (
 
 #: modules that the operations and layers do not need, and names from them: imported on first access
 _ON_ACCESS = {
-    **{name: name for name in ("callbacks", "data", "demo", "explain", "metrics", "models")},
-    **{
-        name: name
-        for name in ("onnx", "plot", "report", "serialize", "tasks", "testing", "training")
-    },
+    **{name: name for name in ("callbacks", "data", "demo", "distributed", "explain", "metrics")},
+    **{name: name for name in ("models", "onnx", "plot", "report", "serialize", "tasks")},
+    **{name: name for name in ("testing", "training")},
     **dict.fromkeys(("load", "load_state", "save"), "serialize"),
     **dict.fromkeys(("Epoch", "Trainer"), "training"),
 }
@@ -59,7 +57,8 @@ nn.utils = SimpleNamespace(
 )
 
 if TYPE_CHECKING:
-    from . import callbacks, data, demo, explain, metrics, models, onnx, plot, report, tasks
+    from . import callbacks, data, demo, distributed, explain, metrics, models, onnx, plot, report
+    from . import tasks as tasks
     from . import testing as testing
     from .functional import *
     from .serialize import load, load_state, save
@@ -102,6 +101,7 @@ __all__ = [
     "cuda",
     "data",
     "demo",
+    "distributed",
     "enable_grad",
     "explain",
     "extend",

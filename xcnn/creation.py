@@ -259,8 +259,11 @@ def multinomial(input: Any, num_samples: int, replacement: bool = False) -> Tens
             f"multinomial: input has shape {weights.shape}, num_samples={count}: expected (W,) or "
             f"(N, W), weights >= 0, of which at least {1 if again else count} are > 0 in each row"
         )
-    choose = random.generator().choice
-    drawn = [choose(len(row), count, again, row / row.sum()) for row in rows]
+    first = (random.part(len(rows)) or (0,))[0] if table.ndim == 2 else 0
+    key, drawn = random.next_key(), []  # a generator for each row: its draws depend on the weights
+    for number, row in enumerate(rows, first):
+        choose = random.of_row(key, number).choice
+        drawn.append(choose(len(row), count, again, row / row.sum()))
     shape = (*table.shape[:-1], count)
     return as_tensor(drawn, "int64", weights.backend).reshape(shape)
 

@@ -8,11 +8,13 @@ from . import backends, hints
 from .random import manual_seed
 
 __all__ = [
+    "current_device",
     "device_count",
     "is_available",
     "manual_seed",
     "manual_seed_all",
     "memory_allocated",
+    "set_device",
     "synchronize",
 ]
 
@@ -29,13 +31,29 @@ def device_count() -> int:
     return len(backends.cuda_devices())
 
 
+def set_device(device: Any) -> None:
+    """Make a GPU, such as 1 or "cuda:1", the one that "cuda" and "auto" mean in this process.
+
+    Raises
+    ------
+    DeviceError
+        There is no such GPU.
+    """
+    backends.set_cuda(_name(device))
+
+
+def current_device() -> int:
+    """The number of the GPU that "cuda" means."""
+    return int(backends.get("cuda").device.partition(":")[2])
+
+
 def synchronize(device: Any = None) -> None:
-    """Wait until a GPU (default: the first) has finished all work."""
+    """Wait until a GPU (default: "cuda") has finished all work."""
     backends.get(_name(device)).synchronize()
 
 
 def memory_allocated(device: Any = None) -> int:
-    """Bytes of a GPU (default: the first) that arrays use."""
+    """Bytes of a GPU (default: "cuda") that arrays use."""
     return backends.get(_name(device)).memory()["used"]
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 # fmt: off
 __all__ = [
-    "ArgumentError", "DTypeError", "DataError", "DeviceError", "DivergenceError", "ExportError",
-    "FileFormatError", "GradientError", "MissingPackageError", "OutOfMemoryError",
-    "OutOfRangeError", "ShapeError", "StateDictError", "UnknownNameError",
+    "ArgumentError", "CommunicationError", "DTypeError", "DataError", "DeviceError",
+    "DivergenceError", "ExportError", "FileFormatError", "GradientError", "MissingPackageError",
+    "OutOfMemoryError", "OutOfRangeError", "ShapeError", "StateDictError", "UnknownNameError",
     "UnsupportedOperatorError", "XcnnError",
 ]
 # fmt: on
@@ -61,6 +61,10 @@ class DTypeError(XcnnError, TypeError):
 
 class DeviceError(XcnnError, RuntimeError):
     """A device is missing or unusable, or arrays are on different devices."""
+
+
+class CommunicationError(XcnnError, RuntimeError):
+    """The processes of a training cannot reach or understand each other."""
 
 
 class OutOfMemoryError(XcnnError, MemoryError):

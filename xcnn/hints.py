@@ -44,7 +44,7 @@ NN = {
     **{f"Lazy{kind}{n}d": _LAZY for kind in _LAZY_KINDS for n in "123"},
     "LazyLinear": _LAZY,
     "Transformer": _TRANSFORMER,
-    **dict.fromkeys(("DataParallel", "SyncBatchNorm", "parallel"), _SEVERAL),
+    **dict.fromkeys(("DataParallel", "parallel"), _SEVERAL),
     **dict.fromkeys(("qat", "quantized", "quantizable"), _QUANTISED),
     "AdaptiveLogSoftmaxWithLoss": "use nn.Linear and nn.CrossEntropyLoss",
     "Container": "use nn.Sequential, nn.ModuleList or nn.ModuleDict",
@@ -88,7 +88,6 @@ TENSOR = {
     "nbytes": "use tensor.data.nbytes",
     "ndimension": "use tensor.ndim",
     "pin_memory": "leave it out: copies to a GPU are pinned by the loader",
-    "register_post_accumulate_grad_hook": "use register_hook",
     "share_memory_": "leave it out: the loader's workers are threads",
     "storage": "use tensor.data",
     "stride": "use tensor.data.strides, in bytes",
@@ -108,7 +107,6 @@ MODULE = {
 CUDA = {
     "amp": 'use Trainer(..., precision="float16"), or xcnn.amp',
     "empty_cache": "leave it out",
-    "set_device": 'pass device="cuda:1" and so on',
 }
 BACKENDS = {"cudnn": "leave it out: convolutions choose their method by shape"}
 DATA = {

@@ -227,8 +227,10 @@ def load_state(path: AnyPath) -> dict[str, Array]:
     return read(path)[0]
 
 
-def read(path: AnyPath) -> tuple[dict[str, Array], dict[str, str]]:
+def read(path: AnyPath, mapped: bool = False) -> tuple[dict[str, Array], dict[str, str]]:
     """Read the arrays and the metadata of a file, as :func:`load_state` does.
+
+    With ``mapped``, the arrays of a safetensors file stay in the file, mapped into memory.
 
     Raises
     ------
@@ -262,7 +264,13 @@ def read(path: AnyPath) -> tuple[dict[str, Array], dict[str, str]]:
             start, end = end, end + size * _STORED[code].itemsize
             if entry["data_offsets"] != [start, end] or not 0 <= start <= end <= left - length:
                 raise ValueError(f"{name!r}, {code} {shape}, is at {entry['data_offsets']}")
-            arrays[name] = _decode(np.fromfile(file, _STORED[code], size).reshape(shape), code)
+            if mapped and size:
+                stored = np.memmap(file, _STORED[code], "r", 8 + length + start, tuple(shape))
+                stored = stored.view(np.ndarray)  # items of a memmap take longer to read
+                file.seek(8 + length + end)
+            else:
+                stored = np.fromfile(file, _STORED[code], size).reshape(shape)
+            arrays[name] = _decode(stored, code)
         if end != left - length:
             raise ValueError(f"{left - length} bytes of arrays, expected {end}")
         return arrays, metadata

@@ -83,6 +83,7 @@ class _Mode(threading.local):
 
 _mode = _Mode()
 _numbers = itertools.count()
+_with_post_hooks = False  # whether any tensor ever had one
 
 
 @contextmanager
@@ -362,17 +363,34 @@ def _cast_to_half(arrays: list) -> list:
     return [a.astype("float16") if a is not None and a.dtype == "float32" else a for a in arrays]
 
 
-def walk(output: Tensor, dy: Array, retain_graph: bool = False) -> list[tuple[Tensor, Array, bool]]:
+def walk(
+    output: Tensor,
+    dy: Array,
+    retain_graph: bool = False,
+    finish: Callable[[Tensor, Array, bool], Any] | None = None,
+) -> list[tuple[Tensor, Array, bool]]:
     """Propagate ``dy``, the gradient of ``output``, back to the leaves.
 
     Each Function is visited after every user of its output, newest first: a heap of creation
     numbers instead of recursion.
 
+    Parameters
+    ----------
+    output, dy
+        A Tensor, and an array of its shape.
+    retain_graph
+        Keep the saved arrays.
+    finish
+        Called as soon as a leaf with hooks of :meth:`Tensor.register_post_accumulate_grad_hook` has
+        its whole gradient, while those of other leaves are still to be computed.
+
     Returns
     -------
     list of (leaf tensor, gradient, whether nothing else refers to its memory)
-        Each leaf once. Otherwise a gradient may share memory with another or with ``dy``.
+        Each leaf once, but those that were finished. Otherwise a gradient may share memory with
+        another or with ``dy``.
     """
+    uses = {} if finish is None else _uses(output)
     pending: dict[int, tuple[Function, Array, bool]] = {}
     leaves: dict[int, tuple[Tensor, Array, bool]] = {}
     heap: list[int] = []
@@ -402,14 +420,39 @@ def walk(output: Tensor, dy: Array, retain_graph: bool = False) -> list[tuple[Te
         for i, (source, dx) in enumerate(zip(function.inputs, gradients, strict=True)):
             if source is not None and dx is not None:
                 add_gradient(source, dx, function._argument(i) in function.new_gradients)
+        for key in map(id, function.inputs) if uses else ():
+            if key in uses:
+                uses[key] -= 1
+                if uses[key] == 0 and key in leaves and finish is not None:
+                    finish(*_final([leaves.pop(key)])[0])
         if not retain_graph:
             function.saved, function.inputs = None, None
-    cast = output.backend.as_dtypes(
-        [g for _, g, _ in leaves.values()], [t.dtype for t, *_ in leaves.values()]
-    )
+    return _final(list(leaves.values()))
+
+
+def _uses(output: Tensor) -> dict[int, int]:
+    """How many inputs in the graph of ``output`` are each leaf that has post-accumulate hooks."""
+    counts: dict[int, int] = {}
+    todo, seen = [output.creator], {None, output.creator}
+    while todo:
+        for source in getattr(todo.pop(), "inputs", None) or ():
+            if isinstance(source, Tensor):
+                if source._post_hooks:
+                    counts[id(source)] = counts.get(id(source), 0) + 1
+            elif source not in seen:
+                seen.add(source)
+                todo.append(source)
+    return counts
+
+
+def _final(leaves: list[tuple[Tensor, Array, bool]]) -> list[tuple[Tensor, Array, bool]]:
+    """The gradients of leaves in the leaves' dtypes, after their hooks."""
+    if not leaves:
+        return []
+    cast = leaves[0][0].backend.as_dtypes([g for _, g, _ in leaves], [t.dtype for t, *_ in leaves])
     return [
         (t, _hooked(t._hooks, g) if t._hooks else g, (is_new or g is not old) and not t._hooks)
-        for (t, old, is_new), g in zip(leaves.values(), cast, strict=True)
+        for (t, old, is_new), g in zip(leaves, cast, strict=True)
     ]
 
 
@@ -531,7 +574,7 @@ class Tensor:
     method with an underscore, such as ``x.sqrt_()``, writes its result into the tensor.
     """
 
-    __slots__ = ("__weakref__", "_data", "_grad", "_hooks", "_requires", "creator")
+    __slots__ = ("__weakref__", "_data", "_grad", "_hooks", "_post_hooks", "_requires", "creator")
     __array_ufunc__ = None  # array + tensor calls the tensor's __radd__
     __hash__ = object.__hash__  # by identity, though == compares elements
 
@@ -551,6 +594,7 @@ class Tensor:
         self._data: Array = data
         self._grad: Tensor | None = None
         self._hooks: list[Hook] | None = None
+        self._post_hooks: list[Hook] | None = None
         self.creator: Function | None = None
         self._requires = False
         if type(requires_grad) is int:  # PyTorch's Tensor(2, 3), of that shape
@@ -752,6 +796,33 @@ class Tensor:
         setattr(holder, name, hooks)
         return RemovableHandle(hooks, hook)
 
+    def register_post_accumulate_grad_hook(self, hook: Hook) -> RemovableHandle:
+        """Call ``hook(leaf)`` in each ``backward``, as soon as the leaf's ``grad`` is complete.
+
+        Gradients of other leaves may still have to be computed: those of the last layers come
+        first.
+
+        Returns
+        -------
+        RemovableHandle
+            Its ``remove()`` removes the hook.
+
+        Raises
+        ------
+        GradientError
+            The tensor is not a leaf that requires a gradient.
+        """
+        global _with_post_hooks
+        if self.creator is not None or not self.requires_grad:
+            raise GradientError(
+                "register_post_accumulate_grad_hook: expected a leaf that requires a gradient, a "
+                "parameter for example"
+            )
+        self._post_hooks = self._post_hooks or []
+        self._post_hooks.append(check_callable("hook", hook))
+        _with_post_hooks = True
+        return RemovableHandle(self._post_hooks, hook)
+
     def retain_grad(self) -> None:
         """Let ``backward`` store the gradient in ``grad``, as it does for a leaf.
 
@@ -804,8 +875,14 @@ class Tensor:
         with self.backend.active():
             retain = retain_graph is not None and check_flag("retain_graph", retain_graph)
             first = self.gradient_for_backward("backward(): gradient", gradient)
-            for leaf, dx, is_new in walk(self, first, retain):
-                leaf.accumulate(dx, is_new)
+            finish = Tensor._finish if _with_post_hooks else None
+            for leaf, dx, is_new in walk(self, first, retain, finish):
+                (leaf._finish if leaf._post_hooks else leaf.accumulate)(dx, is_new)
+
+    def _finish(self, gradient: Array, is_new: bool) -> None:
+        self.accumulate(gradient, is_new)
+        for hook in list(self._post_hooks or ()):
+            hook(self)
 
     def gradient_for_backward(self, name: str, grad: Any) -> Array:
         """``grad`` as an array of the right shape; if it is None, 1 for a single element."""
@@ -853,7 +930,9 @@ class Tensor:
                 "this tensor was computed with gradients recorded and cannot be copied or pickled "
                 "with its graph: use .detach() or .clone(), or compute it under xcnn.no_grad()"
             )
-        return object.__getstate__(self)
+        state: Any = object.__getstate__(self)
+        state[1]["_post_hooks"] = None  # what waits for this gradient does not wait for a copy's
+        return state
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Set ``grad`` to None or, with ``set_to_none=False``, to zero in place."""

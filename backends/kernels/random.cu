@@ -57,6 +57,24 @@ random_bits(uint32* __restrict__ out, uint64 key, index_t count) {
   }
 }
 
+// Columns `start` to `start + width` of a matrix of numbers with rows of `total`: (rows, width).
+// Each thread has a block of eight numbers, of which a row's first and last may use a part.
+extern "C" __global__ void __launch_bounds__(256, 4)
+random_columns(uint32* __restrict__ out, uint64 key, index_t rows, uint64 start, uint64 width,
+               uint64 total) {
+  const uint64 blocks = (width + 14) / 8;  // that a row can touch
+  FOR_EACH(i, rows * (index_t)blocks) {
+    const uint64 row = i / blocks, begin = row * total + start;
+    const uint64 number = begin / 8 + i % blocks;
+    const Block block = philox({{number + 1, 0, 0, 0}}, key, 0);
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      const uint64 column = number * 8 + j - begin;  // before the row's first: a huge number
+      if (column < width) out[row * width + column] = half_word(block, j);
+    }
+  }
+}
+
 // `scale` where the random number is at least `threshold`, else 0.
 extern "C" __global__ void __launch_bounds__(256, 4)
 dropout_mask(scalar_t* __restrict__ mask, uint64 key, uint32 threshold, double scale,

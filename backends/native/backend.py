@@ -18,6 +18,7 @@ from ..base import (
     OPTIMIZER_KERNELS,
     OVERFLOW,
     SKIPPED,
+    Columns,
     dropout_scale,
     dropout_threshold,
 )
@@ -312,12 +313,14 @@ class NativeBackend(CpuBackend):
         kernel(*arrays, *dy.shape, self._threads_for(dy.size))
         return dz, dbias
 
-    def dropout_mask(self, count: int, key: int, p: float, dtype: Any) -> Array:
+    def dropout_mask(
+        self, count: int, key: int, p: float, dtype: Any, part: Columns | None = None
+    ) -> Array:
         mask = np.empty(count, dtype)
         kernel = self._kernel("dropout_mask", mask.dtype)
         if kernel is None:
-            return super().dropout_mask(count, key, p, dtype)
-        numbers = dropout_threshold(p), dropout_scale(p)
+            return super().dropout_mask(count, key, p, dtype, part)
+        numbers = dropout_threshold(p), dropout_scale(p), *(part or (0, count, count))
         kernel(address(mask), count, key & MASK64, *numbers, self._threads_for(8 * count))
         return mask
 

@@ -82,17 +82,34 @@ inline void philox(uint64_t counter, uint64_t key, uint32_t* numbers) {
     for (int i = 0; i < 8; ++i) numbers[i] = static_cast<uint32_t>(state[i / 2] >> (i % 2 * 32));
 }
 
-// mask = scale where a random number reaches the threshold, else 0; counters 1, 2, ...
+// mask = scale where a random number reaches the threshold, else 0: numbers of the columns `start`
+// to `start + width` of a matrix with rows of `total`; counters 1, 2, ...
 template <class T>
 void dropout_mask(T* mask, int64_t count, int64_t key, int64_t threshold, double scale,
-                  int64_t threads) {
+                  int64_t start, int64_t width, int64_t total, int64_t threads) {
     constexpr int64_t SIZE = 4096;  // of a part
     parallel(threads, ceil_div(count, SIZE), [&](int64_t part) {
-        uint32_t numbers[SIZE];
+        uint32_t numbers[SIZE], some[8];
         const T kept = scale;  // constants of its own: what is captured, mask[i] could be
         const uint32_t least = threshold;
         const int64_t first = part * SIZE, size = smaller(SIZE, count - first);
-        for (int64_t i = 0; i < size; i += 8) philox((first + i) / 8 + 1, key, numbers + i);
+        int64_t row = first / width, column = first % width;
+        for (int64_t i = 0; i < size;) {
+            const int64_t place = row * total + start + column, lane = place % 8;
+            const int64_t run = smaller(smaller(width - column, size - i), 8 - lane);
+            if (run == 8) {
+                philox(place / 8 + 1, key, numbers + i);
+            } else {
+                philox(place / 8 + 1, key, some);
+                memcpy(numbers + i, some + lane, run * sizeof(uint32_t));
+            }
+            i += run;
+            column += run;
+            if (column == width) {
+                column = 0;
+                ++row;
+            }
+        }
         T* to = mask + first;
         for (int64_t i = 0; i < size; ++i) to[i] = numbers[i] >= least ? kept : 0;
     });
@@ -110,5 +127,6 @@ EXPORT_BOTH(relu_backward,
 EXPORT_BOTH(transpose, (const T* x, T* y, int64_t rows, int64_t columns, int64_t threads),
             (x, y, rows, columns, threads))
 EXPORT_BOTH(dropout_mask,
-            (T* mask, int64_t count, int64_t key, int64_t threshold, double scale, int64_t threads),
-            (mask, count, key, threshold, scale, threads))
+            (T* mask, int64_t count, int64_t key, int64_t threshold, double scale, int64_t start,
+             int64_t width, int64_t total, int64_t threads),
+            (mask, count, key, threshold, scale, start, width, total, threads))

@@ -47,7 +47,7 @@ KERNELS: dict[str, str] = {
     "add_bias": "ppiiiiii",
     "relu_backward": "ppppiii",
     "transpose": "ppiii",
-    "dropout_mask": "piiidi",
+    "dropout_mask": "piiidiiii",
 }
 
 

@@ -32,7 +32,7 @@ def test_help(run, command):
     for example in examples:
         program, *words = re.split(" [>(]", example)[0].split()
         assert program == "xcnn"
-        words = ["digits" if word == "photos/" else word for word in words]
+        words = ["digits" if word in ("photos/", "shards/") else word for word in words]
         assert _parser().parse_args(words).run is not None
 
 

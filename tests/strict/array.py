@@ -326,14 +326,14 @@ class ndarray:
     @property
     def data(self):
         """Where the first element is."""
-        return memory.MemoryPointer(self._a.ctypes.data)
+        return memory.pointer(self)
 
     @property
     def device(self):
-        """The one device there is."""
+        """The device that holds it."""
         from .cuda import Device
 
-        return Device(0)
+        return Device(self._last_use.device)
 
     # To other libraries
 
@@ -353,15 +353,17 @@ class ndarray:
             "Please use `.get()` to construct a NumPy array explicitly."
         )
 
-    def _to_host(self, what, order="C"):
-        record_sync(what)
+    def _to_host(self, what, order="C", stream=None, blocking=True):
+        if blocking:
+            record_sync(what)
         record_operation("to host")
-        use(self)
+        with self.device:
+            use(self, stream=stream)
         return self._a.copy(order)
 
     def get(self, stream=None, order="C", out=None, blocking=True):
         """Return a copy on the host, or write it into ``out``."""
-        host = self._to_host("get", order)
+        host = self._to_host("get", order, stream, blocking)
         if out is None:
             return host
         if (out.dtype, out.shape) != (host.dtype, host.shape):
@@ -379,7 +381,8 @@ class ndarray:
             raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {arr.shape}")
         if not self.flags.forc:
             raise RuntimeError("Cannot set to non-contiguous array")
-        use(self, stream=stream)
+        with self.device:
+            use(self, stream=stream)
         record_operation("to device")
         self._a[...] = arr
 

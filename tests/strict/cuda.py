@@ -1,11 +1,20 @@
-"""The part of `cupy.cuda` that is offered: one device, number 0, its memory and its streams."""
+"""The part of `cupy.cuda` that is offered: devices, their memory and their streams."""
 
+import sys
 import types
 
 from . import compiler, cublas, memory, names
+from . import nccl as _nccl
 from .cublas import get_cublas_handle
 from .memory import MemoryPointer, MemoryPool, PinnedMemoryPool, alloc_pinned_memory
-from .stream import Event, Stream, get_current_stream, get_elapsed_time
+from .stream import (
+    Event,
+    Stream,
+    get_current_stream,
+    get_elapsed_time,
+)
+from .stream import current_device as _current_device
+from .stream import set_device as _set_current
 from .stream import synchronize_all as _synchronize_all
 from .watch import record_sync
 
@@ -14,11 +23,16 @@ class CUDARuntimeError(RuntimeError):
     """What CuPy raises when CUDA refuses."""
 
 
+#: how many devices there are; tests of several set it
+_devices = 1
+
+
 class Device:
-    """A CUDA device; only number 0 can be used."""
+    """A CUDA device."""
 
     def __init__(self, device=None):
-        self.id = 0 if device is None else int(device)
+        self.id = _current_device() if device is None else int(device)
+        self._before = []
 
     def use(self):
         """Make it the current device."""
@@ -41,11 +55,12 @@ class Device:
         return "90"
 
     def __enter__(self):
+        self._before.append(_current_device())
         self.use()
         return self
 
     def __exit__(self, *error):
-        pass
+        runtime.setDevice(self._before.pop())
 
     def __int__(self):
         return self.id
@@ -61,7 +76,12 @@ class Device:
 
 
 def _set_device(device):
-    if device != 0:
+    _check_device(device)
+    _set_current(device)
+
+
+def _check_device(device):
+    if not 0 <= device < _devices:
         raise CUDARuntimeError("cudaErrorInvalidDevice: invalid device ordinal")
 
 
@@ -71,9 +91,10 @@ def _synchronize():
 
 
 def _properties(device):
-    _set_device(device)
+    _check_device(device)
     return {
         "name": b"stand-in without a GPU",
+        "uuid": b"stand-in" + bytes([device]),
         "totalGlobalMem": memory.DEVICE_BYTES,
         "multiProcessorCount": 1,
         "major": 9,
@@ -87,8 +108,9 @@ def _properties(device):
 
 runtime = types.SimpleNamespace(
     CUDARuntimeError=CUDARuntimeError,
-    getDeviceCount=lambda: 1,
-    getDevice=lambda: 0,
+    getDeviceCount=lambda: _devices,
+    getDevice=_current_device,
+    deviceGetPCIBusId=lambda device: f"0000:{device:02X}:00.0",
     setDevice=_set_device,
     getDeviceProperties=_properties,
     deviceSynchronize=_synchronize,
@@ -99,6 +121,9 @@ runtime = types.SimpleNamespace(
     CUDA_R_32F=cublas.CUDA_R_32F,
     CUDA_R_64F=cublas.CUDA_R_64F,
 )
+
+
+sys.modules[f"{__name__}.nccl"] = _nccl  # as in CuPy, to be imported
 
 
 __all__ = [
@@ -128,7 +153,7 @@ def is_available():
 
 def get_device_id():
     """Return the current device's number."""
-    return 0
+    return _current_device()
 
 
 def __getattr__(name):

@@ -1,6 +1,7 @@
 """`cupy.cuda.memory` and the pinned host memory, as far as they are offered."""
 
 import ctypes
+import weakref
 
 DEVICE_BYTES = 16 << 30  # what the device claims to have
 
@@ -30,9 +31,9 @@ class OutOfMemoryError(MemoryError):
 class MemoryPointer:
     """An address of device memory: ``array.data``."""
 
-    def __init__(self, ptr):
+    def __init__(self, ptr, device=0):
         self.ptr = ptr
-        self.device_id = 0
+        self.device_id = device
 
     def __int__(self):
         return self.ptr
@@ -95,6 +96,21 @@ def alloc_pinned_memory(size):
     pointer.ptr = ctypes.addressof(pointer)
     pointer.size = lambda: granted
     return pointer
+
+
+_asked_for = weakref.WeakValueDictionary()  # arrays, by address
+
+
+def pointer(array):
+    """The address of an array, for code that passes it to a library."""
+    address = array._a.ctypes.data
+    _asked_for[address] = array
+    return MemoryPointer(address, array._last_use.device)
+
+
+def at(address):
+    """The array whose address was asked for, or None if there is none any more."""
+    return _asked_for.get(address)
 
 
 pool = MemoryPool()

@@ -1,7 +1,7 @@
 """The names that CuPy has: write the list from a real CuPy, and read it back.
 
 ``python -m tests.strict.names`` writes ``cupy_names.json`` from the installed CuPy. It needs
-CuPy's wheel, but no GPU and no driver.
+CuPy's wheel, but no GPU and no driver; without NCCL's wheel, it keeps what is listed of NCCL.
 """
 
 import functools
@@ -9,7 +9,9 @@ import inspect
 import json
 import pathlib
 import re
+import warnings
 
+COMMUNICATOR = "cuda.nccl.NcclCommunicator"
 _PATH = pathlib.Path(__file__).with_name("cupy_names.json")
 
 
@@ -112,6 +114,8 @@ def write(path=_PATH):
     import cupy
     import numpy
 
+    with warnings.catch_warnings(action="ignore"):
+        from cupy.cuda import nccl
     listed = {"cupy": cupy.__version__, "numpy": numpy.__version__, "modules": {}, "classes": {}}
     modules = {"": (cupy, numpy), "cuda": (cupy.cuda, None)}
     for name in ("linalg", "random", "fft"):
@@ -120,6 +124,12 @@ def write(path=_PATH):
     for name, (module, numpy_module) in modules.items():
         listed["modules"][name] = _describe_module(cupy, module, numpy_module)
     listed["classes"]["ndarray"] = _describe_class(cupy.ndarray)
+    if nccl.available:
+        listed["modules"]["cuda.nccl"] = _describe_module(cupy, nccl, None)
+        listed["classes"][COMMUNICATOR] = _describe_class(nccl.NcclCommunicator)
+    else:
+        listed["modules"]["cuda.nccl"] = load()["modules"]["cuda.nccl"]
+        listed["classes"][COMMUNICATOR] = load()["classes"][COMMUNICATOR]
     listed["classes"]["random.Generator"] = _describe_class(cupy.random.Generator)
     path.write_text(json.dumps(listed, indent=1) + "\n")
 

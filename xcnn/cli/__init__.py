@@ -25,6 +25,7 @@ from . import (
     doctor,
     evaluate,
     export,
+    pack,
     predict,
     report,
     runs,
@@ -41,7 +42,7 @@ from .options import Parser, complain, print_error
 COMMANDS = {
     "train and use networks": (train, evaluate, predict, demo, sample, export, style),
     "look at networks and runs": (report, show, summary, runs, compare),
-    "this machine": (datasets, doctor, warmup, completion),
+    "data and this machine": (datasets, pack, doctor, warmup, completion),
 }
 
 

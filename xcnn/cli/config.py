@@ -22,11 +22,12 @@ SMALL = 10_000  # images; smaller datasets get more epochs by default
 _COPIED = (
     *("limit", "batch_size", "init", "new_head", "seed", "precision", "data_dir"),
     *("accumulate", "metrics", "class_weight", "ema", "patience"),
-    *("checkpoint_every", "keep", "best", "log", "report"),
+    *("checkpoint_every", "keep", "best", "log", "report", "sync_batch_norm", "compression"),
 )
 #: options that go with --resume, beside the files of tasks; the others are those of the run
 _MAY_CHANGE = (
     *("resume", "epochs", "device", "quiet", "memory_limit", "time_limit", "data_dir", "report"),
+    "distributed",
     "data",  # where the folder is now
 )
 
@@ -36,6 +37,7 @@ DEFAULTS: dict[str, Any] = {
     **{"accumulate": 1, "metrics": [], "class_weight": None, "ema": None, "patience": None},
     **{"checkpoint_every": "1epoch", "keep": 3, "best": None, "data_dir": None, "log": []},
     **{"report": False, "lr_for": [], "unfreeze_at": None, "betas": None},
+    **{"sync_batch_norm": False, "compression": None},
 }
 
 

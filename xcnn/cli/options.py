@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from .. import communicator
 from ..errors import LINES, XcnnError, did_you_mean, printable
 from ..notebook import columns_that_fit, paint, rule, terminal_width
 
@@ -152,7 +153,7 @@ class Parser(argparse.ArgumentParser):
         body = list(self._list_commands() if self.commands else self._list_arguments())
         lines += ["", *body] if body else []
         if len(examples) == 1:
-            lines += ["", f"example: {examples[0]}"]
+            lines += [*between, f"example: {examples[0]}"]
         return "\n".join(lines) + "\n" + _listed(examples)
 
     def format_everything(self) -> str:
@@ -248,7 +249,10 @@ class Formatter(argparse.HelpFormatter):
 
 
 def print_error(error: BaseException) -> None:
-    """Report an error on standard error; one of the operating system with the file it concerns."""
+    """Report an error on standard error; one of the operating system with the file it concerns.
+
+    Of several processes, it ends all.
+    """
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         action, _, reason = error.strerror.rpartition(": ")
@@ -256,16 +260,24 @@ def print_error(error: BaseException) -> None:
         text = f"{action}{f' {error.filename}' if error.filename else ''}: {reason}"
     elif isinstance(error, MemoryError) and not isinstance(error, XcnnError):
         text = f"out of memory: {error}"
-    complain(f"xcnn: error: {printable(text, keep=LINES)}\n")
+    text = f"xcnn: error: {printable(text, keep=LINES)}\n"
+    if communicator.current().size > 1:
+        from ..distributed import fail
+
+        fail(communicator.current(), text, 2)
+    complain(text)
 
 
 def say(text: str) -> None:
-    """Print a line, in which names from outside cannot control the terminal."""
-    print(printable(text, keep=LINES), flush=True)
+    """Print a line, in which names from outside cannot control the terminal; on rank 0 only."""
+    if communicator.current().is_main:
+        print(printable(text, keep=LINES), flush=True)
 
 
 def complain(text: str) -> None:
-    """Write to standard error, unless nobody reads it."""
+    """Write to standard error, unless nobody reads it; on rank 0 only."""
+    if not communicator.current().is_main:
+        return
     with suppress(OSError):
         print(text, end="", file=sys.stderr)
 

@@ -46,7 +46,7 @@ _OF_TRAINING: dict[str, Any] = {
     **{"checkpoint_every": str, "keep": int, "report": bool, "patience": (int, None)},
     **{"unfreeze_at": (int, None), "betas": ([float], None)},
     **dict.fromkeys(("best", "data_dir", "class_weight"), (str, None)),
-    **{"ema": (float | int, None)},
+    **{"ema": (float | int, None), "sync_batch_norm": bool, "compression": (str, None)},
 }
 
 

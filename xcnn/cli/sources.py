@@ -28,7 +28,7 @@ _LAYOUTS = {
 def add_data(parser: Parser, help: str, default: str | None = None) -> None:
     """Add ``--data`` and ``--data-dir``."""
     names = data.names()
-    parser.add("--data NAME", help, type=_name_or_folder, default=default, suggested=names)
+    parser.add("--data NAME", help, type=name_or_folder, default=default, suggested=names)
     add_data_dir(parser)
 
 
@@ -238,7 +238,7 @@ def check_dataset(task: type[tasks.Task], name: str) -> None:
         )
 
 
-def check_layout(folder: str) -> None:
+def check_layout(folder: str, option: str = "--data ") -> None:
     """Refuse a folder for classification that is laid out for another task.
 
     Raises
@@ -249,13 +249,15 @@ def check_layout(folder: str) -> None:
         for pattern, task in _LAYOUTS.items():
             found = next(root.glob(pattern), None)
             if found is not None and (found.name != "masks" or (root / "images").is_dir()):
-                raise ArgumentError(
-                    f"--data {folder} has {found.relative_to(folder)}, which is for {task}: pass "
-                    f"--task {task}, or --task classification if its folders are classes"
-                )
+                advice = f"pass --task {task}, or --task classification if its folders are classes"
+                if not option:
+                    advice = "shards hold images with a class each"
+                found = found.relative_to(folder)
+                raise ArgumentError(f"{option}{folder} has {found}, which is for {task}: {advice}")
 
 
-def _name_or_folder(text: str) -> str:
+def name_or_folder(text: str) -> str:
+    """The name of a dataset, or a folder."""
     if text in data.names() or os.path.isdir(text):
         return text
     raise argparse.ArgumentTypeError(

@@ -30,9 +30,10 @@ from .. import (
     report,
     tasks,
 )
+from ..communicator import SINGLE, Communicator
 from ..data.augment import RECIPES
-from ..errors import DivergenceError
-from ..training import Trainer
+from ..errors import ArgumentError, DivergenceError
+from ..training import COMPRESSIONS, Trainer
 from . import config_file, optimizer, sources, weights
 from .config import (
     SMALL,
@@ -119,6 +120,13 @@ def add_options(parser: Parser) -> None:
     parser.add("--precision NAME", precision, choices=backends.PRECISIONS, default="float32")
     memory = "maximum GPU memory to use, such as 4GiB or 800MiB; default: all"
     parser.add("--memory-limit SIZE", memory, type=size)
+    parser.section("several processes, such as one for each GPU")
+    distributed = "train with all processes that mpiexec, srun or torchrun started"
+    parser.add("--distributed", distributed, action="store_true")
+    synchronised = "batch norm over the batches of all processes"
+    parser.add("--sync-batch-norm", synchronised, action="store_true")
+    compression = "send gradients to the other processes in half precision"
+    parser.add("--compression NAME", compression, choices=COMPRESSIONS)
     parser.section("measuring and logging")
     several: dict[str, Any] = {"values": list, "default": []}
     measured = f"also measure, separated by commas: {', '.join(_metric_names())}"
@@ -147,6 +155,7 @@ def add_options(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     started = time.perf_counter()
+    communicator = _join(arguments)
     if arguments.config is not None and not arguments.resume:
         config_file.apply(arguments)
     config = of_run(arguments) if arguments.resume else None
@@ -169,19 +178,17 @@ def run(arguments: argparse.Namespace) -> None:
     weights.freeze(model, config["freeze"])
     rates = optimizer.rates(config, model)
     model = task.with_output(model).to(backend)
+    if config["sync_batch_norm"]:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     loader = _loader(task, dataset, config, training=True)
-    loader.drop_last = _last_batch_is_one(model, len(dataset.train), config["batch_size"])
+    rest = len(dataset.train) % config["batch_size"]
+    loader.drop_last = _is_too_small(model, len(dataset.train), rest, communicator.size)
     algorithm = optimizer.create_optimizer(config, model, rates)
-    trainer = _trainer(task, model, algorithm, config, len(loader))
+    trainer = _trainer(task, model, algorithm, config, len(loader), communicator)
     check_best(config["best"], trainer)
     used = _callbacks(arguments, config)
     test = _loader(task, dataset, config, training=False)
-    if arguments.resume:
-        folder = RunFolder(Path(arguments.resume))
-        folder.resume(config)
-    else:
-        name = f"{config['model']}-{Path(config['data']).name}"
-        folder = RunFolder.create(arguments.out, name, config)
+    folder = _open_folder(arguments, config, trainer)
     done = len(folder.load_history())
     if not arguments.quiet:
         _print_start(config, model, dataset, reset)
@@ -200,6 +207,40 @@ def run(arguments: argparse.Namespace) -> None:
     _print_end(trainer, task, config["best"], len(dataset.test), folder, seconds)
 
 
+def _join(arguments: argparse.Namespace) -> Communicator:
+    """Join the processes that were started together; only the first prints."""
+    from .. import distributed
+
+    if not arguments.distributed:
+        if (count := distributed.launched()) > 1:
+            raise ArgumentError(
+                f"{count} processes were started, each of which would train on its own: pass "
+                "--distributed"
+            )
+        return SINGLE
+    return distributed.init()
+
+
+def _open_folder(
+    arguments: argparse.Namespace, config: dict[str, Any], trainer: Trainer
+) -> RunFolder:
+    """Create the run folder, or open the one to resume; the first process does, for all."""
+    opened: list[RunFolder] = []
+
+    def open_it() -> str:
+        if arguments.resume:
+            folder = RunFolder(Path(arguments.resume))
+            folder.resume(config)
+        else:
+            name = f"{config['model']}-{Path(config['data']).name}"
+            folder = RunFolder.create(arguments.out, name, config)
+        opened.append(folder)
+        return str(folder.path)
+
+    path = trainer.ranks.from_main(open_it)
+    return opened[0] if opened else RunFolder(Path(path))
+
+
 def _open_device(arguments: argparse.Namespace) -> backends.Backend:
     """Open the device and check its options before loading data."""
     backend = backends.get(arguments.device)
@@ -216,10 +257,12 @@ def _trainer(
     algorithm: optim.Optimizer,
     config: dict[str, Any],
     batches: int,
+    communicator: Communicator,
 ) -> Trainer:
     steps = -(-batches // config["accumulate"])
     schedule = optimizer.create_schedule(config, algorithm, steps)
-    settings = {k: config[k] for k in ("precision", "clip_norm", "accumulate")}
+    settings = {k: config[k] for k in ("precision", "clip_norm", "accumulate", "compression")}
+    settings["distributed"] = communicator
     measured = list(dict.fromkeys([*task.measured, *config["metrics"]]))
     loss = task.create_loss()
     return Trainer(model, algorithm, loss, schedule=schedule, metrics=measured, **settings)
@@ -321,10 +364,12 @@ def _loader(
     )
 
 
-def _last_batch_is_one(model: nn.Module, images: int, batch_size: int) -> bool:
-    """Whether the last batch is a single image, for which batch norm has no variance."""
+def _is_too_small(model: nn.Module, images: int, rest: int, ranks: int) -> bool:
+    """Whether a process gets a single image of the last batch, whose batch norm has no variance."""
     kinds = nn.BatchNorm1d, nn.BatchNorm2d
-    return images % batch_size == 1 < images and any(isinstance(m, kinds) for m in model.modules())
+    norms = [m for m in model.modules() if isinstance(m, kinds)]
+    together = all(isinstance(m, nn.SyncBatchNorm) for m in norms)
+    return bool(norms) and 0 < rest < images and rest // (1 if together else ranks) <= 1
 
 
 def _print_start(

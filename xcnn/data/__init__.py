@@ -20,11 +20,20 @@ from .augment import *
 from .crops import Crops, load_crops
 from .dataset import ArrayDataset, Batch, Dataset, IterableDataset, Subset, arrays_of, map_arrays
 from .detection import CocoDetection, VOCDetection, load_boxes
-from .folder import ImageFolder, image_files, load_folder, split_folder
+from .folder import (
+    ImageFolder,
+    image_files,
+    load_folder,
+    open_folder,
+    split_folder,
+    split_roots,
+)
 from .images import decode_image, encode_image, read_image
 from .loader import DataLoader, prefetch
 from .masks import MaskFolder, load_masks, read_mask, resize_mask, split_masks
+from .packing import pack
 from .samplers import WeightedRandomSampler, class_weights
+from .shards import ShardFolder
 from .sources import info, load, names, status
 from .splits import DataSplits, kfold, labels, split, subsample
 from .table_folder import load_table_folder
@@ -47,6 +56,7 @@ __all__ = [
     "IterableDataset",
     "MaskFolder",
     "Normalize",
+    "ShardFolder",
     "Subset",
     "VOCDetection",
     "WeightedRandomSampler",
@@ -68,6 +78,8 @@ __all__ = [
     "load_table_folder",
     "map_arrays",
     "names",
+    "open_folder",
+    "pack",
     "prefetch",
     "read_image",
     "read_mask",
@@ -76,6 +88,7 @@ __all__ = [
     "split",
     "split_folder",
     "split_masks",
+    "split_roots",
     "status",
     "subsample",
 ]

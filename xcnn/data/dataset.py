@@ -62,7 +62,16 @@ class Dataset:
     A subclass defines ``__len__`` and ``__getitem__(index)``, which returns one item: an array, a
     number, a PIL image, or a tuple or dict of them such as ``(x, y)``, possibly nested. Override
     :meth:`batch` as well if many items can be read at once.
+
+    Attributes
+    ----------
+    bounds : numpy.ndarray or None
+        Where runs of items that are stored together begin and end, int64 (R + 1,), from 0 to
+        ``len(dataset)``: a :class:`DataLoader` shuffles the runs, and then items that are near each
+        other. None, the default: items can be read in any order equally fast.
     """
+
+    bounds: np.ndarray | None = None
 
     def __len__(self) -> int:
         raise NotImplementedError(f"{type(self).__name__} must define __len__")
@@ -201,6 +210,9 @@ class Subset(Dataset):
             raise DataError(
                 f"indices of a Subset of {len(self.dataset)} items are out of range: {error}"
             ) from error
+        runs = self.dataset.bounds
+        if runs is not None and (np.diff(self.indices) > 0).all():
+            self.bounds = np.searchsorted(self.indices, runs)
 
     def __len__(self) -> int:
         return len(self.indices)

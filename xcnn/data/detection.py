@@ -16,8 +16,8 @@ from ..checks import COLOURS, check_choice, check_code, check_int, check_path, c
 from ..errors import DataError
 from .annotations import Picture, class_names, read_coco, read_voc, shown
 from .dataset import Dataset, Subset
-from .folder import ON_ERROR, SKIP, absolute, check_distinct, held_out, limited_splits
-from .images import DECODERS, THREADS, image_size, read_image, read_images
+from .folder import absolute, check_distinct, held_out, limited_splits
+from .images import DECODERS, ON_ERROR, SKIP, THREADS, image_size, read_image, read_images
 from .splits import DataSplits
 
 _TESTS = ("test", "val", "valid", "validation")  # in the order in which they are looked for

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,14 @@ import numpy as np
 from ..checks import COLOURS, check_choice, check_code, check_int, check_path, check_texts, pair
 from ..errors import DataError
 from .dataset import Batch, Dataset, Subset
-from .images import DECODERS, THREADS, import_pillow, read_image, read_images
+from .images import ON_ERROR, SKIP, THREADS, read_image, read_images, readable
+from .shards import ShardFolder, shards_in
 from .splits import DataSplits, stratified_split, subsample
 
 SUFFIXES = (
     *(".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".pgm", ".png"),
     *(".ppm", ".tif", ".tiff", ".webp"),
 )
-#: how to treat files that cannot be read
-ON_ERROR = ("refuse", "skip")
-#: a remedy
-SKIP = 'leave such files out: on_error="skip", xcnn train --skip-unreadable'
 TEST_FOLDERS = ("test", "val", "valid", "validation")
 
 
@@ -140,44 +137,15 @@ class ImageFolder(Dataset):
         return f"ImageFolder({self.root!r}: {content} as {'×'.join(map(str, self.shape))})"
 
 
-def readable(
-    root: str, read: Callable[[Any], Any], items: Sequence[Any], threads: int = THREADS
-) -> np.ndarray:
-    """Which of the ``items`` of ``root`` ``read`` can read, bool (N,); a warning lists the others.
-
-    Raises
-    ------
-    DataError
-        It can read none of them.
-    """
-
-    def problem(item: Any) -> str:
-        try:
-            read(item)
-        except DataError as error:
-            return str(error)
-        return ""
-
-    import_pillow()  # report a missing Pillow once, not per file
-    problems: list[str] = []
-    for start in range(0, len(items), 1024):
-        problems += DECODERS.run(problem, items[start : start + 1024], threads)
-    is_read = np.array([not text for text in problems], bool)
-    if not is_read.all():
-        title = f"{root}: {(~is_read).sum()} of {len(is_read)} files are left out:"
-        warnings.warn("\n  ".join([title, *filter(None, problems)]), stacklevel=4)
-    if not is_read.any():
-        raise DataError(f"{root} has no readable images")
-    return is_read
-
-
 def split_folder(
     root: str | os.PathLike[str], share: float = 0.2, seed: int = 0, **settings: Any
 ) -> tuple[Dataset, Dataset, list[str]]:
     """Return the training split, the test split and the class names of an image folder.
 
     The splits are ``root/train`` and ``root/test`` (or val, valid, validation) if both exist;
-    otherwise ``share`` of each class in ``root/train`` or ``root`` is held out for testing.
+    otherwise ``share`` of each class in ``root/train`` or ``root`` is held out for testing. In a
+    folder of shards they are those whose names begin with ``train-`` and ``test-`` (or ``val-``,
+    and so on).
 
     Parameters
     ----------
@@ -195,18 +163,16 @@ def split_folder(
     ArgumentError
         As for :class:`ImageFolder`.
     """
-    root = Path(check_path("root", root))
-    train_root = root / "train" if (root / "train").is_dir() else root
-    images = ImageFolder(train_root, **settings)
+    train_root, test_root = split_roots(root)
+    images = open_folder(train_root, **settings)
     if len(images.classes) == 1 and not settings.get("classes"):
         warnings.warn(
             f"{train_root} has only one class, {images.classes[0]!r}, so every network is always "
             "right: expected one folder of images per class",
             stacklevel=2,
         )
-    tests = [root / name for name in TEST_FOLDERS if train_root != root and (root / name).is_dir()]
-    if tests:
-        test = ImageFolder(tests[0], **{**settings, "classes": images.classes or None})
+    if test_root is not None:
+        test = open_folder(test_root, **{**settings, "classes": images.classes or None})
         return images, test, images.classes
     train = stratified_split(images.labels, share, seed)
     if train.all() or not train.any():
@@ -215,6 +181,29 @@ def split_folder(
             "training or testing; add images, or put them into train/ and test/"
         )
     return Subset(images, train), Subset(images, ~train), images.classes
+
+
+def split_roots(root: str | os.PathLike[str]) -> tuple[Path, Path | None]:
+    """What :func:`open_folder` takes for training and, if there is such a split, for testing."""
+    root = Path(check_path("root", root))
+    names = shards_in(root)
+
+    def is_there(split: str) -> bool:
+        is_folder = not names and (root / split).is_dir()
+        return is_folder or any(name.startswith(f"{split}-") for name in names)
+
+    found = [split for split in ("train", *TEST_FOLDERS) if is_there(split)]
+    if found[:1] != ["train"]:
+        return root, None
+    train, *tests = (root / (f"{split}-*" if names else split) for split in found)
+    return train, tests[0] if tests else None
+
+
+def open_folder(root: str | os.PathLike[str], **settings: Any) -> ImageFolder | ShardFolder:
+    """The images of a folder: a :class:`ShardFolder` if it has shards, or an image folder."""
+    is_pattern = not os.path.isdir(root) and any(sign in Path(root).name for sign in "*{")
+    is_shards = is_pattern or bool(shards_in(root))
+    return ShardFolder(root, **settings) if is_shards else ImageFolder(root, **settings)
 
 
 def load_folder(
@@ -233,7 +222,8 @@ def load_folder(
     ----------
     root : path
         Contains one folder per class, either in ``train`` and ``test`` (or ``val``) or directly; if
-        directly, ``share`` of each class is held out for testing.
+        directly, ``share`` of each class is held out for testing. Or shards; see
+        :class:`ShardFolder`.
     size, channels, on_error, labelled
         As for :class:`ImageFolder`.
     share : float, default 0.2

@@ -6,6 +6,7 @@ import io
 import math
 import os
 import struct
+import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,8 +22,11 @@ from .dataset import describe
 
 DECODERS = Pool("xcnn-decode")
 THREADS = min(8, os.cpu_count() or 1)
+#: how to treat files that cannot be read
+ON_ERROR = ("refuse", "skip")
+#: a remedy
+SKIP = 'leave such files out: on_error="skip", xcnn train --skip-unreadable'
 _ORIENTATION = 0x0112  # in the metadata of a photograph; from 5 on, height and width are swapped
-_UPLOADED = ("PNG", "JPEG")
 _SMALL = 60_000_000  # bytes of decoded pixels, 15 megapixels in colour, that any file may have
 _RATIO = 128  # decoded bytes per byte of a larger file; photographs have 4 to 60
 
@@ -80,19 +84,21 @@ def decode_image(
     invert: bool = False,
     crop: bool = False,
     name: str = "the image",
+    formats: Sequence[str] = ("PNG", "JPEG"),
 ) -> np.ndarray:
     """:func:`read_image` of the content of an image file, such as one that was uploaded.
-
-    Only PNG and JPEG are read: Pillow starts other programs for some formats.
 
     Parameters
     ----------
     content : bytes
-        A PNG or JPEG file.
+        The image file.
     shape, invert, crop
         As for :func:`read_image`.
     name : str
         What error messages call it.
+    formats : sequence of str
+        Pillow's names of the formats that are read. It starts other programs for some that are not
+        pictures of pixels.
 
     Returns
     -------
@@ -105,8 +111,9 @@ def decode_image(
         As for :func:`read_image`.
     """
     _check(shape, invert, crop)
-    with reading(name, "cannot be read", "Expected a PNG or JPEG file", DataError):
-        image = _read_pillow(io.BytesIO(content), name, _UPLOADED)
+    expected = f"Expected a {' or '.join(formats)} file"
+    with reading(name, "cannot be read", expected, DataError):
+        image = _read_pillow(io.BytesIO(content), name, formats)
         pixels = _fit(image, shape, name, crop)
     return 255 - pixels if invert else pixels
 
@@ -195,6 +202,37 @@ def read_images(
 
     DECODERS.run(fill, range(len(items)), threads)
     return images
+
+
+def readable(
+    root: str, read: Callable[[Any], Any], items: Sequence[Any], threads: int = THREADS
+) -> np.ndarray:
+    """Which of the ``items`` of ``root`` ``read`` can read, bool (N,); a warning lists the others.
+
+    Raises
+    ------
+    DataError
+        It can read none of them.
+    """
+
+    def problem(item: Any) -> str:
+        try:
+            read(item)
+        except DataError as error:
+            return str(error)
+        return ""
+
+    import_pillow()  # report a missing Pillow once, not per file
+    problems: list[str] = []
+    for start in range(0, len(items), 1024):
+        problems += DECODERS.run(problem, items[start : start + 1024], threads)
+    is_read = np.array([not text for text in problems], bool)
+    if not is_read.all():
+        title = f"{root}: {(~is_read).sum()} of {len(is_read)} files are left out:"
+        warnings.warn("\n  ".join([title, *filter(None, problems)]), stacklevel=4)
+    if not is_read.any():
+        raise DataError(f"{root} has no readable images")
+    return is_read
 
 
 def import_pillow() -> Any:

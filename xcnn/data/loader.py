@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import operator
 import sys
@@ -18,8 +19,10 @@ import numpy as np
 from .. import hints
 from ..checks import check_callable, check_flag, check_int, loads_state
 from ..errors import ArgumentError, DataError, StateDictError
+from ..sharding import Part, ShardGenerator
 from ..threads import start
-from .dataset import IterableDataset, arrays_of, as_dataset, describe, name_of
+from .dataset import IterableDataset, arrays_of, as_dataset, describe, map_arrays, name_of
+from .samplers import BlockOrder
 from .transforms import BatchTransform, apply
 
 _MOST = 2**12  # threads, and batches in memory
@@ -39,7 +42,9 @@ class DataLoader:
         Items per batch; the last batch may be smaller.
     shuffle : bool, default False
         Draw a new order for each epoch; it depends on ``seed`` and the epoch number only. For an
-        iterable, items are drawn from a buffer of the next ``shuffle_buffer`` items.
+        iterable, items are drawn from a buffer of the next ``shuffle_buffer`` items. For
+        :class:`ShardFolder`, the shards come in random order, and items are shuffled within blocks
+        of ``shuffle_buffer``, so that reading stays in a few shards at a time.
     seed : int, default 0
     drop_last : bool, default False
         Drop the last batch if it is incomplete.
@@ -60,7 +65,9 @@ class DataLoader:
         Threads that each read and transform a batch, for datasets whose reading releases Python's
         global lock, such as decoding images; 0 reads in a single thread. The batches are
         bit-identical for any number, if items and transforms may be computed in several threads.
-    shuffle_buffer : int, default 1000
+    shuffle_buffer : int, optional
+        By default 1,000 items of an iterable; 10,000 for shards, of which only the numbers are in
+        memory.
 
     Attributes
     ----------
@@ -100,7 +107,7 @@ class DataLoader:
         transform: Callable[..., Any] | None = None,
         sampler: Any = None,
         workers: int = 0,
-        shuffle_buffer: int = 1000,
+        shuffle_buffer: int | None = None,
         **others: Any,
     ) -> None:
         for name in others:
@@ -117,7 +124,10 @@ class DataLoader:
             check_callable("transform", transform)
         self.sampler = sampler
         self.workers = check_int("workers", workers, 0)
-        self.shuffle_buffer = check_int("shuffle_buffer", shuffle_buffer)
+        usual = 1000 if self.dataset.bounds is None else 10_000
+        self.shuffle_buffer = check_int(
+            "shuffle_buffer", usual if shuffle_buffer is None else shuffle_buffer
+        )
         for name in ("prefetch", "workers"):
             if getattr(self, name) > _MOST:
                 raise ArgumentError(f"{name}={getattr(self, name)}: expected at most {_MOST}")
@@ -132,6 +142,53 @@ class DataLoader:
                 raise ArgumentError(f"a sampler sets the order of items: got it with {other}")
         self.epoch = 0
         self.start = 0
+        self._shard = (0, 1)
+
+    def shard(self, rank: int, ranks: int) -> DataLoader:
+        """A copy that gives rank ``rank`` of ``ranks`` its part of each batch.
+
+        Of a batch of n items, that is items ``rank * n // ranks`` up to ``(rank + 1) * n // ranks``
+        in their order; with fewer items than ranks, some parts are empty. Together, the parts are
+        the batches of this loader, bit for bit, whatever the number of ranks: augmentations draw
+        as for the whole batch, and of the others' items nothing is read. Only
+        :class:`~xcnn.data.MixUp` and :class:`~xcnn.data.CutMix` take their partners from the part,
+        and of an iterable every rank reads all items, and keeps its own.
+
+        Length, order, position and state stay those of the whole batches.
+
+        Raises
+        ------
+        ArgumentError
+            If ``ranks`` is below 1, there is no such rank, or this loader is a part already.
+
+        Examples
+        --------
+        >>> loader = DataLoader(np.arange(5), batch_size=3)
+        >>> [x.tolist() for (x,) in loader.shard(0, 2)], [x.tolist() for (x,) in loader.shard(1, 2)]
+        ([[0], [3]], [[1, 2], [4]])
+        """
+        check_int("ranks", ranks)
+        if check_int("rank", rank, 0) >= ranks:
+            raise ArgumentError(f"rank={rank}: expected an int from 0 to {ranks - 1}")
+        if self._shard != (0, 1):
+            own, of = self._shard
+            raise ArgumentError(
+                f"shard: this loader is part {own} of {of} already; shard the whole"
+            )
+        part = copy.copy(self)
+        part._shard = rank, ranks
+        return part
+
+    def with_parts(self) -> Iterator[tuple[tuple[int, int, int], Any]]:
+        """Iterate like ``iter``, with the place of each batch: ((start, count, total), batch).
+
+        Of the whole batch's ``total`` items, the batch has ``count``, from ``start`` on; see
+        :meth:`shard` and :func:`xcnn.random.shard`.
+        """
+        return self._iterate(lambda *job: (self._part(job[2]), self._batch(*job)))
+
+    def _part(self, items: Any) -> Part:
+        return Part.of(len(items), *self._shard)
 
     def __len__(self) -> int:
         """Return the number of batches per epoch.
@@ -146,15 +203,18 @@ class DataLoader:
         return full + bool(rest and not self.drop_last)
 
     def __iter__(self) -> Iterator[Any]:
+        return self._iterate(self._batch)
+
+    def _iterate(self, function: Callable[..., Any]) -> Iterator[Any]:
         epoch, start = self.epoch, check_int("start", self.start, 0)
         jobs = self._streamed(epoch, start) if self._in_order else self._indexed(epoch, start)
         self.epoch, self.start = epoch + 1, 0
         if not self.workers:
-            batches = (self._batch(*job) for job in jobs)
+            batches = (function(*job) for job in jobs)
             return prefetch(batches, self.prefetch) if self.prefetch else batches
         if self._in_order:
             jobs = prefetch(jobs, self.workers)
-        return parallel(self._batch, jobs, self.workers, self.workers + self.prefetch)
+        return parallel(function, jobs, self.workers, self.workers + self.prefetch)
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the indices of all items in the order of ``epoch``: int64 (len(dataset),).
@@ -164,6 +224,10 @@ class DataLoader:
         DataError
             If the sampler gives other than ``len(sampler)`` indices of items.
         """
+        return np.asarray(self._order(epoch)[:], np.int64)
+
+    def _order(self, epoch: int) -> Any:
+        """A sequence of the indices of an epoch, of which slices are taken."""
         count = len(self.dataset)
         if self.sampler is not None:
             order = np.asarray(self.sampler.order(epoch))
@@ -175,19 +239,24 @@ class DataLoader:
                 )
             return order.astype(np.int64)
         if not self.shuffle:
-            return np.arange(count)
+            return range(count)
+        if self.dataset.bounds is not None:
+            return BlockOrder(self.dataset.bounds, self.shuffle_buffer, (self.seed, epoch))
         return self._generator(epoch).permutation(count)
 
-    def _generator(self, epoch: int, *number: int) -> np.random.Generator:
-        seeds = [self.seed, check_int("epoch", epoch, 0), *number]
-        return np.random.Generator(np.random.PCG64(seeds))
+    def _bits(self, epoch: int, *number: int) -> np.random.PCG64:
+        return np.random.PCG64([self.seed, check_int("epoch", epoch, 0), *number])
+
+    def _generator(self, epoch: int) -> np.random.Generator:
+        return np.random.Generator(self._bits(epoch))
 
     def _indexed(self, epoch: int, start: int) -> Generator[Job, None, None]:
         """Epoch, number and indices of each batch."""
         if start > len(self):
             raise ArgumentError(f"start={start}: an epoch has {len(self)} batches")
-        order, size = self.order(epoch), self.batch_size
-        return ((epoch, i, order[i * size : (i + 1) * size]) for i in range(start, len(self)))
+        order, size = self._order(epoch), self.batch_size
+        parts = (order[i * size : (i + 1) * size] for i in range(start, len(self)))
+        return ((epoch, i, np.asarray(part)) for i, part in enumerate(parts, start))
 
     def _streamed(self, epoch: int, start: int) -> Generator[Job, None, None]:
         """Epoch, number and items of each batch."""
@@ -206,6 +275,10 @@ class DataLoader:
     def _batch(self, epoch: int, i: int, items: Any) -> Any:
         dataset = self.dataset
         read = dataset.stack if isinstance(dataset, IterableDataset) else dataset.batch
+        part = own = self._part(items)
+        if own.count == 0:  # an item shows shapes and dtypes
+            part = own._replace(start=0, count=1)
+        items = items[part.rows]
         batch: Any = read(items)
         if not isinstance(batch, tuple | Mapping):
             batch = tuple(batch) if isinstance(batch, list) else (batch,)
@@ -215,10 +288,11 @@ class DataLoader:
                     f"{name_of(self.dataset)}.batch returned {describe(array)} for {len(items)} "
                     f"items: expected arrays of shape ({len(items)}, ...)"
                 )
-        if self.transform is None:
-            return batch
-        # 1 + i: NumPy treats [seed, epoch, 0] like [seed, epoch], which seeds the order
-        return apply(self.transform, batch, self._generator(epoch, 1 + i))
+        if self.transform is not None:
+            # 1 + i: NumPy treats [seed, epoch, 0] like [seed, epoch], which seeds the order
+            rng = ShardGenerator(self._bits(epoch, 1 + i), part)
+            batch = apply(self.transform, batch, rng)
+        return batch if own.count else map_arrays(lambda array: array[:0], batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position and the settings that decide the batches, JSON-serialisable.
@@ -227,6 +301,7 @@ class DataLoader:
         the number of batches that were used: ``{**state, "epoch": 3, "start": 120}``.
         """
         length = operator.length_hint(self.dataset, -1)
+        is_buffered = self._in_order or self.dataset.bounds is not None
         settings: dict[str, Any] = {
             "batch_size": self.batch_size,
             "shuffle": self.shuffle,
@@ -234,7 +309,7 @@ class DataLoader:
             "drop_last": self.drop_last,
             "length": None if length < 0 else length,
             "sampler": None,
-            "shuffle_buffer": self.shuffle_buffer if self._in_order and self.shuffle else None,
+            "shuffle_buffer": self.shuffle_buffer if self.shuffle and is_buffered else None,
         }
         if self.sampler is not None:  # its settings are its own, what they give can be compared
             digest = hashlib.sha256(self.order(0).tobytes()).hexdigest()

@@ -25,8 +25,6 @@ from ..errors import DataError, ShapeError
 from ..files import open_file, reading
 from .dataset import Batch, Dataset, Subset, describe
 from .folder import (
-    ON_ERROR,
-    SKIP,
     TEST_FOLDERS,
     absolute,
     by_stem,
@@ -37,6 +35,8 @@ from .folder import (
 )
 from .images import (
     DECODERS,
+    ON_ERROR,
+    SKIP,
     THREADS,
     image_size,
     import_pillow,

@@ -1,7 +1,8 @@
-"""Orders other than a shuffle, and weights of classes."""
+"""Orders other than a full shuffle, and weights of classes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,55 @@ class WeightedRandomSampler:
         rng = np.random.Generator(np.random.PCG64([self.seed, check_int("epoch", epoch, 0)]))
         shares = self.weights / self.weights.sum()
         return rng.choice(len(shares), self.num_samples, self.replacement, shares)
+
+
+class BlockOrder:
+    """The shuffled order of an epoch, of which no more is computed than the slices that are taken.
+
+    Runs of items come in random order, one after another; this sequence is cut into blocks at a
+    random place, and each block is shuffled, as MosaicML's "py1b" does it.
+
+    Parameters
+    ----------
+    bounds : numpy.ndarray
+        See :class:`Dataset`.
+    size : int
+        Items in a block.
+    seeds : sequence of int
+    """
+
+    def __init__(self, bounds: np.ndarray, size: int, seeds: Sequence[int]) -> None:
+        self._size, self._seeds = size, seeds
+        rng = np.random.Generator(np.random.PCG64(seeds))
+        runs = rng.permutation(len(bounds) - 1)
+        self._skipped = int(rng.integers(size))  # of the first block
+        self._ends = np.cumsum(np.diff(bounds)[runs])
+        self._shifts = bounds[1:][runs] - self._ends  # from places in the sequence to items
+        self._last = (-1, np.empty(0, np.int64))
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        """Indices of items, int64, for a slice without a step."""
+        start, stop, _ = part.indices(len(self))
+        if start >= stop:
+            return np.empty(0, np.int64)
+        numbers = range(
+            (start + self._skipped) // self._size, (stop - 1 + self._skipped) // self._size + 1
+        )
+        first = max(numbers[0] * self._size - self._skipped, 0)
+        return np.concatenate([self._block(n) for n in numbers])[start - first : stop - first]
+
+    def _block(self, number: int) -> np.ndarray:
+        if self._last[0] != number:  # most batches lie in one block
+            start = number * self._size - self._skipped
+            places = np.arange(max(start, 0), min(start + self._size, len(self)))
+            items = places + self._shifts[np.searchsorted(self._ends, places, "right")]
+            # 1: such seeds are nobody else's
+            rng = np.random.Generator(np.random.PCG64([*self._seeds, number, 1]))
+            self._last = number, rng.permutation(items)
+        return self._last[1]
 
 
 def class_weights(labels: Any, num_classes: int | None = None) -> np.ndarray:

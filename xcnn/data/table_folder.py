@@ -11,15 +11,13 @@ from ..checks import check_choice, check_text
 from ..errors import DataError
 from .dataset import Dataset, Subset
 from .folder import (
-    ON_ERROR,
     TEST_FOLDERS,
     absolute,
     check_distinct,
     held_out,
     limited_splits,
-    readable,
 )
-from .images import image_size
+from .images import ON_ERROR, image_size, readable
 from .splits import DataSplits
 from .tables import CSVDataset, columns
 

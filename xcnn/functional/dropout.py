@@ -37,7 +37,8 @@ def batch_last_view(xp: Any, numbers: Array, shape: tuple[int, ...]) -> Array:
 
 def uniform(backend: Backend, shape: tuple[int, ...], key: int) -> Array:
     """Random float32 numbers from 0 to 1, both excluded."""
-    bits = backend.random_bits(math.prod(shape), key) >> 9
+    part = random.part(shape[0]) if shape else None
+    bits = backend.random_bits(math.prod(shape), key, part) >> 9
     return batch_last_view(backend.xp, (bits.astype("float32") + 0.5) * 2.0**-23, shape)
 
 
@@ -60,7 +61,8 @@ class Dropout(Function):
 
     def _mask(self, backend: Backend, x: Array) -> Array:
         """0 or 1 / (1 - p) per element."""
-        mask = backend.dropout_mask(x.size, self.key, self.p, x.dtype)
+        part = random.part(len(x)) if x.ndim else None
+        mask = backend.dropout_mask(x.size, self.key, self.p, x.dtype, part)
         return batch_last_view(backend.xp, mask, x.shape)
 
 
@@ -74,7 +76,8 @@ class ChannelDropout(Dropout):
     def _mask(self, backend: Backend, x: Array) -> Array:
         """One mask value per channel of each image, (N, C, 1, ...) or (C, 1, ...)."""
         shape = x.shape[: x.ndim - self.spatial]
-        mask = backend.dropout_mask(math.prod(shape), self.key, self.p, x.dtype)
+        part = random.part(len(x)) if len(shape) > 1 else None  # else (C, 1, ...) without a batch
+        mask = backend.dropout_mask(math.prod(shape), self.key, self.p, x.dtype, part)
         return mask.reshape(shape[::-1]).T[(..., *(None,) * self.spatial)]
 
 

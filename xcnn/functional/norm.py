@@ -7,13 +7,16 @@ numbers; one Function computes them all.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from .. import backends
 from ..arrays import Array, in_range, sum_dtype
-from ..backends import Backend, Running
+from ..backends import Backend, Running, Statistics
 from ..checks import check_flag, check_int, check_number, check_shape, is_int
+from ..communicator import Communicator
 from ..errors import ArgumentError, DeviceError, DTypeError, ShapeError
 from ..layout import batch_first, batch_last, to_batch_last
 from ..tensor import Function, Tensor, operation
@@ -95,32 +98,34 @@ class Normalize(Function):
         weight, bias = self._as_rows(weight), self._as_rows(bias)
         if eps >= 0:  # 0 would divide 0 by 0
             eps = in_range(backend.xp, eps, sum_dtype(x.dtype))
-        settings = eps, self.running, self.fixed, residual, self.relu, self.ceiling
-        y, statistics = backend.normalize(rows, weight, bias, *settings)
+        settings = residual, self.relu, self.ceiling
+        y, statistics = self._normalize(backend, rows, weight, bias, eps, *settings)
         self.save(x=rows, y=y if self.relu else None, statistics=statistics, weight=weight)
         return self._batch_first(backend, y)
 
     def backward(self, backend: Backend, dy: Array) -> tuple:
-        saved, needs = self.saved, self.needs_grad
+        needs = self.needs_grad
         dy = self._batch_last(backend, dy).reshape(self.shape)
         with_residual = len(needs) > 3 and needs[3]
-        dx, dweight, dbias, dresidual = backend.normalize_backward(
-            dy,
-            saved.x,
-            saved.y,
-            saved.statistics,
-            saved.weight,
-            self.fixed,
-            with_residual,
-            needs[0],
-            self.ceiling,
-        )
+        dx, dweight, dbias, dresidual = self._gradients(backend, dy, with_residual)
         return (
             None if dx is None else self._batch_first(backend, dx),
             self._shared(dweight, self.weight_shapes[0]) if needs[1] else None,
             self._shared(dbias, self.weight_shapes[1]) if needs[2] else None,
             *([self._batch_first(backend, dresidual)] if with_residual else []),
         )
+
+    def _normalize(
+        self, backend: Backend, x: Array, weight: Any, bias: Any, eps: float, *settings: Any
+    ) -> tuple[Array, Statistics]:
+        """:meth:`Backend.normalize` with the running statistics."""
+        return backend.normalize(x, weight, bias, eps, self.running, self.fixed, *settings)
+
+    def _gradients(self, backend: Backend, dy: Array, with_residual: bool) -> tuple[Any, ...]:
+        """:meth:`Backend.normalize_backward` of what was saved."""
+        saved, settings = self.saved, (with_residual, self.needs_grad[0], self.ceiling)
+        arrays = saved.x, saved.y, saved.statistics, saved.weight
+        return backend.normalize_backward(dy, *arrays, self.fixed, *settings)
 
     def _as_rows(self, weight: Array | None) -> Array | None:
         """``weight`` as (A or 1, K or 1)."""
@@ -141,6 +146,68 @@ class Normalize(Function):
         return backend.xp.moveaxis(y, -1, 0)
 
 
+class SyncNormalize(Normalize):
+    """:func:`batch_norm` with the statistics of the batches of all processes together.
+
+    Each channel's count, sum and sum of squares are added up, in float64; in backward the sums of
+    the gradient, and of its product with the normalised input.
+    """
+
+    def __init__(self, communicator: Communicator, *settings: Any) -> None:
+        super().__init__(*settings)
+        self.communicator = communicator
+
+    def _normalize(
+        self, backend: Backend, x: Array, weight: Any, bias: Any, eps: float, *settings: Any
+    ) -> tuple[Array, Statistics]:
+        xp, dtype = backend.xp, sum_dtype(x.dtype)
+        moments = backend.moments(x)
+        self.communicator.all_reduce(moments)
+        self.count = xp.maximum(moments[0], 1)
+        mean, square = moments[1:] / self.count
+        var = xp.maximum(square - mean * mean, 0)
+        if self.running is not None:
+            rate = self.running.momentum * (moments[0] > 0)
+            unbiased = var * (self.count / xp.maximum(self.count - 1, 1))
+            for old, new in ((self.running.mean, mean), (self.running.var, unbiased)):
+                old += (rate * (new - old)).astype(old.dtype)
+        given = Running(mean.astype(dtype), var.astype(dtype))
+        rest = (mean - given.mean)[:, None]  # lost by rounding, which the bias makes up for
+        offset = -rest / xp.sqrt(var + eps)[:, None]
+        offset = offset if weight is None else offset * weight
+        bias = (offset if bias is None else offset + bias).astype(x.dtype)
+        y, statistics = backend.normalize(x, weight, bias, eps, given, True, *settings)
+        statistics.rest[...] = rest[..., None, None]
+        return y, statistics
+
+    def _gradients(self, backend: Backend, *arrays: Any) -> tuple[Any, ...]:
+        """Those of the process's own statistics, corrected by what the others change."""
+        dx, dweight, dbias, dresidual = super()._gradients(backend, *arrays)
+        if dx is None:
+            return dx, dweight, dbias, dresidual
+        xp, x, weight = backend.xp, self.saved.x, self.saved.weight
+        own = xp.stack([dweight[:, 0], dbias[:, 0]]).astype("float64")
+        sums = own.copy()
+        self.communicator.all_reduce(sums)
+        mean, rest, scale = self.saved.statistics
+        slope, offset = own / max(1, x[0].size) - sums / self.count
+        factor = scale[:, 0, 0, 0] if weight is None else scale[:, 0, 0, 0] * weight[:, 0]
+        shape = len(x), 1, 1, 1
+        slope, offset = ((factor * a).reshape(shape) for a in (slope, offset))
+        slope = slope * scale
+        offset = (offset - rest * slope).astype(mean.dtype)
+        slope = slope.astype(mean.dtype)
+
+        def correct(part: slice) -> None:
+            change = x[part] - mean[part]
+            change *= slope[part]
+            change += offset[part]
+            dx[part] += change.astype(dx.dtype, copy=False)
+
+        backend.each(correct, backend.channels(x))
+        return dx, dweight, dbias, dresidual
+
+
 def _normalized(
     input: Tensor,
     weight: Any,
@@ -153,11 +220,12 @@ def _normalized(
     residual: Any = None,
     relu: bool = False,
     ceiling: float = math.inf,
+    kind: Callable[..., Normalize] = Normalize,
 ) -> Tensor:
     """Normalise, with weight and bias of ``shape``."""
     _of_shape("weight", weight, shape)
     _of_shape("bias", bias, shape)
-    normalize = Normalize(groups, check_number("eps", eps), running, fixed, relu, ceiling)
+    normalize = kind(groups, check_number("eps", eps), running, fixed, relu, ceiling)
     if residual is None:
         return normalize(input, weight, bias)
     return normalize(input, weight, bias, _of_shape("residual", residual, input.shape))
@@ -222,6 +290,7 @@ def batch_norm(
     residual: Any = None,
     relu: bool = False,
     ceiling: float = math.inf,
+    communicator: Communicator | None = None,
 ) -> Tensor:
     """Normalise each channel to mean 0 and variance 1 over the batch and all pixels.
 
@@ -250,6 +319,10 @@ def batch_norm(
         Return max(y, 0), computed in the same pass.
     ceiling
         With ``relu``, the largest output: 6 for ReLU6. The gradient there is 0.
+    communicator
+        In training, the statistics are those of the batches of all its processes together, which
+        must all call this and its backward pass; None: of this process's. See
+        :class:`xcnn.nn.SyncBatchNorm`.
 
     Returns
     -------
@@ -277,7 +350,8 @@ def batch_norm(
             "running_mean and running_var are None: they are needed unless training=True"
         )
     pixels = math.prod(input.shape[2:])
-    if training and len(input) * pixels == 1:
+    is_shared = training and communicator is not None and communicator.size > 1
+    if training and len(input) * pixels == 1 and not is_shared:
         raise ShapeError(
             f"input has shape {input.shape}: training needs more than one value per channel; "
             "use a larger batch, or eval()"
@@ -285,7 +359,8 @@ def batch_norm(
     groups = Groups((channels, 1, pixels), (channels, 1), across_batch=True)
     limits = check_flag("relu", relu), check_number("ceiling", ceiling, 0, above=True)
     settings = eps, running, not training, residual, *limits
-    return _normalized(input, weight, bias, (channels,), groups, *settings)
+    kind = partial(SyncNormalize, communicator) if is_shared else Normalize
+    return _normalized(input, weight, bias, (channels,), groups, *settings, kind=kind)
 
 
 @operation

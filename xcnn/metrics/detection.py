@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,6 +96,11 @@ class CocoMAP(StoringMetric):
             self._add(backend, "sizes", np.array([[count, most, objects]]))
             self._add(backend, "invalid", (~is_number & (labels >= 0)).sum().reshape(1))
 
+    def merge(self, states: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        # first batches first: the order of pictures decides between equal scores
+        rounds = itertools.zip_longest(*map(_batches, states), fillvalue={})
+        return super().merge([state for batch in rounds for state in batch])
+
     def result(  # these names are those of the state
         self,
         boxes: Array,
@@ -183,6 +189,19 @@ def _arrays(
                 f"{arrays['boxes'].shape}: expected {shape}"
             )
     return arrays
+
+
+def _batches(state: Mapping[str, Any]) -> list[dict[str, Array]]:
+    """The states after each batch alone."""
+    if not state:
+        return []
+    sizes = state["sizes"]
+    found, objects = (sizes[:, 0] * sizes[:, k] for k in (1, 2))
+    rows = dict.fromkeys(("boxes", "scores", "labels"), found)
+    rows |= dict.fromkeys(("true_boxes", "true_labels", "crowd", "area"), objects)
+    rows |= dict.fromkeys(("sizes", "invalid"), np.ones(len(sizes), int))
+    split = {name: np.split(state[name], n.cumsum()[:-1]) for name, n in rows.items()}
+    return [{name: of[k] for name, of in split.items()} for k in range(len(sizes))]
 
 
 class _Rows(NamedTuple):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -183,6 +184,48 @@ class Metric:
         if wrong:
             raise StateDictError(f"metric {self.name!r} has no state {', '.join(sorted(wrong))}")
         self._state = {name: np.array(value) for name, value in state.items()}
+
+    def merge(self, states: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """The state after all batches of several copies of the metric, such as one per process.
+
+        What ``measure`` returns is added up, or stored, as from batch to batch. The metric itself
+        is not changed.
+
+        Parameters
+        ----------
+        states
+            What :meth:`state_dict` of each returned; empty without any batch.
+
+        Returns
+        -------
+        dict
+            For :meth:`load_state_dict`.
+
+        Raises
+        ------
+        StateDictError
+            States of different metrics; or the class keeps other states than its base class, and
+            does not say how to merge them.
+        """
+        for name in ("reset", "state_dict", "load_state_dict"):
+            cls = next(cls for cls in type(self).__mro__ if name in vars(cls))
+            if cls not in (Metric, StoringMetric):
+                raise StateDictError(
+                    f"metric {self.name!r} cannot be merged: {cls.__name__} has its own {name}; "
+                    "define merge(self, states), which returns the state of all examples"
+                )
+        merged = copy.copy(self)
+        merged.reset()
+        for state in states:
+            for name, value in state.items():
+                array, old = np.asarray(value), merged._state.get(name)
+                if isinstance(old, np.ndarray | np.generic) and old.shape != array.shape:
+                    raise StateDictError(
+                        f"metric {self.name!r}: {name} has shape {array.shape} in one state, "
+                        f"{old.shape} in another: merge takes states of equal metrics"
+                    )
+                merged._add(Tensor.of(array).backend, name, array)
+        return merged.state_dict()
 
 
 def check_loss(loss: Any) -> Loss:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,15 @@ class R2(Metric):
             "squares": xp.square(exact).sum(axis=axes),
             **({"shift": shift} if first else {}),
         }
+
+    def merge(self, states: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        own = [dict(state) for state in states if state]
+        for state in own[1:]:  # sums of differences from the first target of the first state
+            moved = (state.pop("shift") - own[0]["shift"])[..., 0]
+            n, sums = state["count"], state["sums"]
+            state["squares"] = state["squares"] + moved * (2 * sums + n * moved)
+            state["sums"] = sums + n * moved
+        return super().merge(own)
 
     def result(self, count: Any, errors: Any, sums: Any, squares: Any, shift: Any) -> Any:
         spread = np.maximum(squares - sums * sums / count, 0)

@@ -53,7 +53,7 @@ def expand(
 
 def norm_relu(norm: nn.Module, x: Any, residual: Any = None) -> Tensor:
     """max(norm(x) + residual, 0), in one pass unless the layer is observed or replaced."""
-    is_plain = type(norm) is nn.BatchNorm2d and not norm.is_observed
+    is_plain = type(norm) in (nn.BatchNorm2d, nn.SyncBatchNorm) and not norm.is_observed
     if is_plain and (residual is None or (residual.shape, residual.dtype) == (x.shape, x.dtype)):
         return norm(x, residual=residual, relu=True)
     y = norm(x)

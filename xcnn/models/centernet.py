@@ -208,7 +208,7 @@ class CenterNetLoss(BoxLoss):
             exists = (labels >= 0).astype(dtype)[..., None]
             x, y = cells[..., 0].astype("int64"), cells[..., 1].astype("int64")
             at = xp.arange(len(labels))[:, None], slice(None), y, x
-            divisor = self.divisor(output, target).astype(dtype)
+            divisor = xp.maximum(self.divisor(output, target), 1).astype(dtype)
         p = F.sigmoid(heatmap)
         found = (1 - p) ** 2 * F.logsigmoid(heatmap) * is_centre
         loss = -(found + p**2 * F.logsigmoid(-heatmap) * far).sum()
@@ -222,7 +222,7 @@ class CenterNetLoss(BoxLoss):
     def divisor(self, output: Any, target: Any) -> Any:
         _, labels = boxes_and_labels(target, output[0], output[0].shape[1])
         xp = output[0].backend.xp
-        return xp.maximum(xp.maximum((labels >= 0).sum(axis=1), 1).sum(), 1)
+        return xp.maximum((labels >= 0).sum(axis=1), 1).sum()
 
     def prediction(self, output: Any) -> dict[str, Tensor]:
         heatmap, size, offset = output

@@ -240,15 +240,14 @@ class SSDLoss(BoxLoss):
             rank = xp.argsort(xp.argsort(-others, axis=1), axis=1)
             counted = is_object | (rank < 3 * is_object.sum(axis=1, keepdims=True))
             mask, counted = is_object[..., None].astype(dtype), counted.astype(dtype)
-            divisor = xp.maximum(is_object.sum(), 1).astype(dtype)
+            divisor = xp.maximum(is_object.sum(), 1).astype(dtype)  # without objects the sum is 0
         loss = F.smooth_l1_loss(codes * mask, wanted, reduction="sum") + (terms * counted).sum()
         return loss / divisor
 
     def divisor(self, output: Any, target: Any) -> Any:
-        codes, xp = output[0], output[0].backend.xp
-        with codes.backend.active():
-            matches, _, _ = self._matches(self._anchors(codes), target, output)
-            return xp.maximum((matches >= 0).sum(), 1)
+        with output[0].backend.active():
+            matches, _, _ = self._matches(self._anchors(output[0]), target, output)
+            return (matches >= 0).sum()
 
     def prediction(self, output: Any) -> dict[str, Tensor]:
         codes, logits = output

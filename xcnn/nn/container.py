@@ -12,7 +12,7 @@ from .activation import ReLU, ReLU6
 from .conv import Conv2d
 from .linear import Linear
 from .module import Module
-from .norm import BatchNorm2d
+from .norm import BatchNorm2d, SyncBatchNorm
 from .pool import MaxPool2d
 
 __all__ = ["ModuleDict", "ModuleList", "ParameterList", "Sequential"]
@@ -282,8 +282,8 @@ class Sequential(_List):
 _WITH_RELU: dict[tuple[type, type], dict[str, Any]] = {
     (Conv2d, ReLU): {"relu": True},
     (Linear, ReLU): {"relu": True},
-    (BatchNorm2d, ReLU): {"relu": True},
-    (BatchNorm2d, ReLU6): {"relu": True, "ceiling": 6.0},
+    **{(norm, ReLU): {"relu": True} for norm in (BatchNorm2d, SyncBatchNorm)},
+    **{(norm, ReLU6): {"relu": True, "ceiling": 6.0} for norm in (BatchNorm2d, SyncBatchNorm)},
 }
 _WITH_POOL = (Conv2d, ReLU, MaxPool2d)
 

@@ -329,10 +329,7 @@ class SoftmaxFocalLoss(CrossEntropyLoss, function=F.softmax_focal_loss):
 
 
 class _RegionLoss(Loss):
-    """A loss of segmentation: classes or masks, by its ``mode``.
-
-    The mean over batches weights each by its number of elements or of labels that count.
-    """
+    """A loss of segmentation, of classes or masks, by its ``mode``: a mean over pictures."""
 
     mode: str
     threshold = 0.0
@@ -344,6 +341,10 @@ class _RegionLoss(Loss):
 
     def prediction(self, output: Tensor) -> Tensor:
         return F.sigmoid(output) if self.mode == "binary" else F.softmax(output)
+
+    def divisor(self, output: Any, target: Any) -> int:
+        """The number of pictures, whatever pixels of them are ignored."""
+        return len(Tensor.of(target))
 
 
 class DiceLoss(_RegionLoss, function=F.dice_loss):

@@ -249,7 +249,11 @@ class Module:
         prefix
             Put in front of every path, such as "encoder.".
         """
-        return {f"{prefix}{name}": t.data.copy() for name, t in self._state()}
+        state = {}
+        for name, tensor in self._state():
+            with tensor.backend.active():
+                state[f"{prefix}{name}"] = tensor.data.copy()
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Copy the arrays of ``state`` (on the host or the device) into the module.

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from .. import communicator
 from .. import functional as F
 from ..checks import check_flag, check_input, check_int, check_number, check_shape
 from ..errors import ArgumentError, ShapeError
@@ -17,6 +18,7 @@ from .operation import OperationLayer
 __all__ = [
     "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "GroupNorm", "InstanceNorm1d",
     "InstanceNorm2d", "InstanceNorm3d", "LayerNorm", "LocalResponseNorm", "RMSNorm",
+    "SyncBatchNorm",
 ]
 # fmt: on
 
@@ -156,6 +158,104 @@ class BatchNorm3d(_BatchNorm):
     """Batch normalisation of (N, C, D, H, W); see :class:`BatchNorm1d`."""
 
     shapes = {5: "(N, C, D, H, W)"}
+
+
+class SyncBatchNorm(_BatchNorm):
+    """Batch normalisation over the batches of all processes of a training together.
+
+    In training, mean and variance are those of all processes' parts of a batch, so that they do not
+    depend on how many there are; all must run the layer. Parts may differ in size, and be empty.
+    With one process, and in evaluation, it is the other layers' batch normalisation.
+
+    Parameters
+    ----------
+    num_features, eps, momentum, affine, track_running_stats
+        As in :class:`BatchNorm1d`; the input has two to five axes, (N, C, ...).
+    process_group
+        None: all processes; there are no others.
+    device, dtype, bias
+        As in :class:`BatchNorm1d`.
+
+    Attributes
+    ----------
+    weight, bias, running_mean, running_var, num_batches_tracked
+        As in :class:`BatchNorm1d`.
+
+    Raises
+    ------
+    ArgumentError
+        A value out of range.
+
+    Notes
+    -----
+    Each step adds two numbers and a count per channel among the processes, and in its backward pass
+    two numbers, in float64.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU())
+    >>> nn.SyncBatchNorm.convert_sync_batchnorm(model)[1]
+    SyncBatchNorm(8)
+    """
+
+    shapes = {
+        **{2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)"},
+        5: "(N, C, D, H, W)",
+    }
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        process_group: None = None,
+        device: Any = None,
+        dtype: Any = None,
+        *,
+        bias: bool = True,
+    ) -> None:
+        _check_group(process_group)
+        settings = eps, momentum, affine, track_running_stats, device, dtype
+        super().__init__(num_features, *settings, bias=bias)
+
+    def _normalized(self, x: Any, **fused: Any) -> Tensor:
+        shared = communicator.current() if self.training else None
+        return super()._normalized(x, communicator=shared, **fused)
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module: Module, process_group: None = None) -> Module:
+        """Make every BatchNorm1d, 2d and 3d in ``module``, or itself, a SyncBatchNorm.
+
+        Parameters, buffers, modes, devices and hooks stay the same objects; an optimiser made
+        before goes on.
+
+        Returns
+        -------
+        Module
+            ``module``, which is changed.
+
+        Raises
+        ------
+        ArgumentError
+            It is not a Module, or ``process_group`` is not None.
+        """
+        _check_group(process_group)
+        if not isinstance(module, Module):
+            raise ArgumentError(f"module is {type(module).__name__}: expected a Module")
+        for layer in module.modules():
+            if isinstance(layer, BatchNorm1d | BatchNorm2d | BatchNorm3d):
+                layer.__class__ = cls
+        return module
+
+
+def _check_group(process_group: Any) -> None:
+    if process_group is not None:
+        raise ArgumentError(
+            f"process_group={process_group!r}: expected None, all processes; groups are not part "
+            "of xcnn"
+        )
 
 
 class _InstanceNorm(_Tracking):

@@ -9,7 +9,7 @@ from typing import Any
 from ..arrays import Array
 from ..checks import check_number, loads_state
 from ..errors import ArgumentError, StateDictError
-from ..nn import BatchNorm1d, BatchNorm2d, BatchNorm3d, Module, evaluating
+from ..nn import BatchNorm1d, BatchNorm2d, BatchNorm3d, Module, SyncBatchNorm, evaluating
 from ..tensor import Parameter, Tensor
 from .optimizer import move_to, state_dtype
 
@@ -207,7 +207,7 @@ def update_batch_norm(model: Module, batches: Iterable[Any]) -> None:
     ArgumentError
         ``model`` is not a Module.
     """
-    kinds = BatchNorm1d, BatchNorm2d, BatchNorm3d
+    kinds = BatchNorm1d, BatchNorm2d, BatchNorm3d, SyncBatchNorm
     norms = [module for module in _check_module(model).modules() if isinstance(module, kinds)]
     momenta = [norm.momentum for norm in norms]
     with evaluating(model):

@@ -105,6 +105,7 @@ class Report(callbacks.Callback):
     """
 
     order = 3  # after ModelCheckpoint
+    main_only = True
 
     def __init__(
         self,

@@ -148,10 +148,11 @@ class InputAsTarget(BatchTransform):
         x, xp = batch[0], backends.get("cpu").xp
         if len(batch) == 1 or not self.noise:
             return (x, x)[: len(batch)]
+        rng, total, rows = random.whole(rng or random.generator(), len(x))
         if self.is_fixed:
             with random.seeded(0):
                 rng = random.generator()
-        noise = (rng or random.generator()).standard_normal(x.shape, "float32")
+        noise = rng.standard_normal((total, *x.shape[1:]), "float32")[rows]
         noise *= self.noise
         noisy = xp.add(x, noise, out=xp.empty_like(x))
         return xp.clip(noisy, 0, 1, out=noisy), x

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from .. import data, models, nn
@@ -45,10 +46,10 @@ class Classification(Task):
         self, root: str | os.PathLike[str], is_own: bool, **settings: Any
     ) -> tuple[str, data.Dataset]:
         settings["classes"] = self.classes
-        if is_own or os.path.isdir(os.path.join(root, "train")):
+        if is_own or data.split_roots(root)[0] != Path(root):
             return "test", data.split_folder(root, **settings)[1]
         settings.pop("seed")
-        return "all images", data.ImageFolder(root, **settings)
+        return "all images", data.open_folder(root, **settings)
 
     @classmethod
     def of_data(cls, dataset: DataSplits, loss: str | None = None, **options: Any) -> Task:

@@ -35,7 +35,7 @@ class CrossEntropyDiceLoss(nn.CrossEntropyLoss):
         loss = super().forward(input, target)
         each = F.dice_loss(input, target, ignore_index=self.ignore_index, reduction="none")
         is_counted = Tensor.of(target).data != self.ignore_index
-        counted = is_counted.reshape(len(each), -1).sum(axis=1)
+        counted = is_counted.sum(axis=tuple(range(1, is_counted.ndim)))
         total = each.backend.xp.maximum(counted.sum(), 1).astype(each.dtype)
         overlap: Tensor = F.sum(F.mean(each, 1) * Tensor(counted.astype(each.dtype) / total))
         return loss + overlap

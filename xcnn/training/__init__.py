@@ -3,7 +3,12 @@
 from . import callbacks, folder
 from .epoch import Epoch, History
 from .lr_finder import LRFinder
+from .reducer import COMPRESSIONS
 from .totals import Step
 from .trainer import Trainer
 
-__all__ = ["Epoch", "History", "LRFinder", "Step", "Trainer", "callbacks", "folder"]
+# fmt: off
+__all__ = [
+    "COMPRESSIONS", "Epoch", "History", "LRFinder", "Step", "Trainer", "callbacks", "folder",
+]
+# fmt: on

@@ -118,7 +118,9 @@ def find_lr(trainer: Any, loader: DataLoader, start: float, end: float, steps: i
             rate = start * (end / start) ** (number / (steps - 1))
             for group in trainer.optimizer.param_groups:
                 group["lr"] = rate
-            total, divisor = map(float, trainer.loss.total(*trainer.train_step(x, y)[:3]))
+            step = trainer.train_step(x, y)
+            sums = map(float, trainer.loss.total(*step[:3])) if step.examples else (0.0, 0.0)
+            total, divisor = trainer.ranks.sums(*sums)
             if divisor == 0:  # all labels are ignored
                 continue
             loss = total / divisor

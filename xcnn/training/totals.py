@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from copy import copy
+from collections.abc import Mapping, Sequence
+from copy import copy, deepcopy
 from typing import Any, NamedTuple
 
 from ..arrays import Array
+from ..communicator import Communicator
 from ..layout import to_batch_last
 from ..nn import CrossEntropyLoss, Loss
 from ..tensor import Tensor, no_grad
@@ -49,7 +50,9 @@ class Totals:
         self._batches = 0
 
     def add(self, step: Step) -> None:
-        """Add a batch, without waiting for a GPU."""
+        """Add a batch, without waiting for a GPU; one without examples counts for nothing."""
+        if step.examples == 0:  # its mean loss is NaN
+            return
         if self._batches % _CHUNK == 0:
             self._sums.append({})
         on_device = hasattr(self._sums[-1].get("divisor", step.loss), "shape")
@@ -86,7 +89,9 @@ class Totals:
         self._sums[-1] = {n: sums[n] + term if sums else term for n, term in terms.items()}
 
     def _sum(self, name: str) -> float:
-        return math.fsum(float(sums[name]) for sums in self._sums)
+        terms = [float(sums.get(name, 0)) for sums in self._sums]
+        # the exactly rounded sum, the same for all orders
+        return math.fsum(terms) if all(map(math.isfinite, terms)) else sum(terms)
 
     def loss(self) -> float:
         """The mean loss; reading it waits for a GPU."""
@@ -120,6 +125,37 @@ class Totals:
         for name, metric in self._metrics.items():
             metric.load_state_dict(state["metrics"][name])
 
+    def states(self, communicator: Communicator) -> list[dict[str, Any]]:
+        """:meth:`state_dict` of each process, with NumPy arrays; a collective call."""
+        state = self.state_dict()
+        state["sums"] = [
+            {k: Tensor.of(v).numpy() if hasattr(v, "shape") else v for k, v in sums.items()}
+            for sums in state["sums"]
+        ]
+        return communicator.gather(state)
+
+    def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Go on from the batches of all processes, whose :meth:`states` are given."""
+        self._batches = max(state["batches"] for state in states)
+        self._sums = [
+            {k: float(v) for k, v in sums.items()} for state in states for sums in state["sums"]
+        ]
+        self._sums.append({})  # for the next batches: float32 must not be added to large sums
+        for name, metric in self._metrics.items():
+            metric.load_state_dict(metric.merge([state["metrics"][name] for state in states]))
+
+    def merged(self, communicator: Communicator) -> Totals:
+        """The sums over the batches of all processes; a collective call.
+
+        Loss and accuracy are rounded once, whatever the order of the processes, and the metrics
+        in float64.
+        """
+        if communicator.size == 1:
+            return self
+        totals = Totals(self._loss, deepcopy(self._metrics))
+        totals.load_states(self.states(communicator))
+        return totals
+
 
 def _is_mean_of_classes(loss: Any, step: Step) -> bool:
     """Whether the loss is the mean over the class indices that are not ignored, without weights."""
@@ -135,7 +171,8 @@ def _is_mean_of_classes(loss: Any, step: Step) -> bool:
 def correct(loss: Loss, output: Array, target: Array, divisor: Any) -> dict[str, Any]:
     """Count the correct answers of a batch, and all that are not ignored.
 
-    Without class weights, ``divisor``, what the mean loss divides by, is the latter.
+    Without class weights, ``divisor``, what the mean loss divides by, is the latter where it is an
+    array.
     """
     if loss.target == "binary":
         right = (output > loss.threshold) == (target > 0.5)
@@ -146,5 +183,5 @@ def correct(loss: Loss, output: Array, target: Array, divisor: Any) -> dict[str,
     labels = target.astype("int64", copy=False)  # uint8 cannot hold -100
     counted = labels != getattr(loss, "ignore_index", -100)  # which may be a class of the output
     right = (output.argmax(axis=1) == labels) & counted
-    is_weighted = getattr(loss, "weight", None) is not None
-    return {"right": right.sum(), "answers": counted.sum() if is_weighted else divisor}
+    is_count = hasattr(divisor, "shape") and getattr(loss, "weight", None) is None
+    return {"right": right.sum(), "answers": divisor if is_count else counted.sum()}

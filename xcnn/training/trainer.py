@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from typing import Any
 
 from .. import backends, optim, random
@@ -15,6 +15,7 @@ from .. import functional as F
 from ..amp import GradScaler, autocast
 from ..backends import PRECISIONS
 from ..checks import check_choice, check_flag, check_int, check_list, check_number, loads_state
+from ..communicator import Communicator
 from ..data import DataLoader, arrays_of, map_arrays
 from ..errors import (
     ArgumentError,
@@ -36,6 +37,7 @@ from .callbacks import Callback, ProgressBar, TerminateOnNaN, as_callback, newes
 from .epoch import Epoch, History
 from .lr_finder import LRFinder, find_lr
 from .prefetch import on_device
+from .ranks import Ranks
 from .totals import WITH_ACCURACY, Step, Totals
 
 
@@ -69,6 +71,12 @@ class Trainer:
     accumulate
         Batches per step of the optimiser, whose gradient is that of one batch of all their
         examples; an epoch's last step may have fewer.
+    distributed
+        Train with all the processes that ``xcnn.distributed.init()`` joined, each with a part of
+        every batch, as if one process had all of it. True, or a communicator. All processes must
+        then make the same calls; the first writes and prints.
+    compression
+        "float16": send gradients to the other processes in half precision.
 
     Attributes
     ----------
@@ -93,6 +101,8 @@ class Trainer:
         The validation data of the current or last fit.
     callbacks : list of Callback
         Those of the current or last fit.
+    ranks : Ranks
+        The processes that train together.
     is_resuming : bool
         Whether the current or last fit was called with ``resume``.
     resumed_from : pathlib.Path or None
@@ -123,6 +133,8 @@ class Trainer:
         *,
         metrics: Sequence[Any] = (),
         accumulate: int = 1,
+        distributed: bool | Communicator = False,
+        compression: str | None = None,
     ) -> None:
         if not isinstance(model, Module):
             raise DTypeError(f"Trainer: model is {type(model).__name__}: expected a Module")
@@ -139,6 +151,9 @@ class Trainer:
         self.schedule = schedule
         self.clip_norm = clip_norm
         self.accumulate = check_int("accumulate", accumulate)
+        self.ranks = Ranks(distributed, compression)
+        for metric in self.metrics.values() if self.ranks.size > 1 else ():
+            metric.merge([])  # refuses one that cannot be merged
         self.scaler: GradScaler | None = None
         self.history = History()
         self.epochs = self.batch = self.steps = 0
@@ -151,7 +166,7 @@ class Trainer:
         self.is_stopping = self._finished = False
         self._totals: Totals | None = None  # while an epoch is unfinished
         self.seconds = 0.0  # of that epoch
-        self._accumulated: list[tuple[Any, int]] = []  # divisor and size of batches without a step
+        self._accumulated: list[tuple[Any, float]] = []  # divisor and size, if without a step
         self._loaded: Mapping[str, Any] = {}  # states of the loader and the callbacks of a fit
         self._warned = False
         self.gradient_norm: Any = None
@@ -190,6 +205,7 @@ class Trainer:
             Number of epochs.
         batch_size, shuffle, seed
             For data that are not a DataLoader; the order depends on ``seed`` and the epoch only.
+            Distributed processes share each batch.
         validation
             (x, y), or a dataset or loader as ``x``; evaluated after each epoch.
         callbacks
@@ -240,9 +256,11 @@ class Trainer:
             self._count_classes(class_weight, loader)
         self._require_optimizer()
         self._use(callbacks, progress, terminate_on_nan)
-        self.loader, self.validation = loader, validation
+        self.loader = loader = self.ranks.shard(loader)
+        self.validation = validation
+        self.ranks.start(self.model, loader, self._settings(epochs))
         self.is_resuming = resume is not None
-        self.resumed_from = None if resume is None else newest(resume)
+        self.resumed_from = None if resume is None else self.ranks.from_main(lambda: newest(resume))
         if self.resumed_from is not None:
             try:
                 self.load(self.resumed_from)
@@ -269,6 +287,8 @@ class Trainer:
                 except Exception as other:  # the other callbacks must hear of the first error
                     error.add_note(f"{type(callback).__name__}.on_exception raised {other!r}")
             raise
+        finally:
+            self.ranks.close()
         return History(self.history[first:])
 
     def _train(self, loader: DataLoader, validation: DataLoader | None) -> None:
@@ -276,7 +296,7 @@ class Trainer:
         try:
             self._call("on_fit_start")
             self._load_callbacks()
-            while len(self.history) < self.epochs and not (self.is_stopping or self._finished):
+            while len(self.history) < self.epochs and not (self._must_stop() or self._finished):
                 self._run_epoch(loader, validation)
         except BaseException:
             self._totals, self.batch, self.seconds = None, 0, 0.0  # the next fit repeats it
@@ -292,6 +312,13 @@ class Trainer:
             Whether a training that is resumed from here has nothing left to do.
         """
         self.is_stopping, self._finished = True, finished
+
+    def _must_stop(self) -> bool:
+        """Whether :meth:`stop` was called, on any rank: all of them find the same."""
+        stopping, finished = self.ranks.sums(self.is_stopping, self.is_stopping and self._finished)
+        if stopping and self.ranks.size > 1:
+            self.is_stopping, self._finished = True, finished > 0
+        return stopping > 0
 
     def train_step(self, x: Any, y: Any, labels: Any = None) -> Step:
         """Train on one batch of host or device arrays, without waiting for a GPU.
@@ -314,39 +341,51 @@ class Trainer:
         with self._compute_context():
             if not self._accumulated:
                 optimizer.zero_grad()
-            step = self._forward(x, y, labels)
-            self._backward(step)
+            with self.ranks.part(x, y) as elements:
+                step = self._forward(x, y, labels)
+                self._backward(step, elements)
             if len(self._accumulated) >= self.accumulate:
                 self._step()
         return step
 
-    def _backward(self, step: Step) -> None:
-        """Add the gradient of the batch, weighted by its share if it is one of several."""
+    def _backward(self, step: Step, elements: int) -> None:
+        """Add the gradient of the batch, weighted by its share if it is one of several.
+
+        ``elements`` are those of the targets on all ranks.
+        """
         loss = step.loss
         divisor: Any = step.examples
-        size = 1
-        if self.accumulate > 1:
+        size = 1.0
+        if self._is_in_parts:
             if self.loss.target != "custom":
                 divisor = self.loss.divisor(step.output, step.target)
-            target = arrays_of(step.target)[0]
-            size = self._accumulated[0][1] if self._accumulated else target.size
+            # a power of two, which changes no digit, of the order of the sum of the divisors
+            size = self._accumulated[0][1] if self._accumulated else 2.0 ** elements.bit_length()
             if self.loss.reduction != "sum":
                 on_host = isinstance(divisor, int | float)
                 loss = loss * ((divisor if on_host else divisor.astype(loss.dtype)) / size)
         self._accumulated.append((divisor, size))
+        if len(self._accumulated) >= self.accumulate:
+            self.ranks.start_reduce(self.model, self._require_optimizer())
         if self.precision == "float16":
             self.scaler = self.scaler or GradScaler(self.model.backend)
             self.scaler.backward(loss)
         else:
             loss.backward()
 
+    @property
+    def _is_in_parts(self) -> bool:
+        """Whether the examples of a step are in several batches or on several ranks."""
+        return self.accumulate > 1 or self.ranks.size > 1
+
     def _step(self) -> None:
         """Step the optimiser with the accumulated gradients."""
         optimizer = self._require_optimizer()
+        self.ranks.reduce(self.model, optimizer)
         scaler = self.scaler if self.precision == "float16" else None
         if scaler is not None:
             scaler.unscale_(optimizer)
-        if self.accumulate > 1 and self.loss.reduction != "sum":
+        if self._is_in_parts and self.loss.reduction != "sum":
             self._divide_gradients(optimizer)
         if self.clip_norm is not None:
             self.gradient_norm = clip_grad_norm_(optimizer.params, self.clip_norm).data
@@ -363,14 +402,17 @@ class Trainer:
     def _divide_gradients(self, optimizer: Optimizer) -> None:
         """Divide the weighted sums of gradients by the sum of the weights."""
         size = self._accumulated[0][1]
-        total: Any = sum(divisor for divisor, _ in self._accumulated)
+        backend = self.model.backend
+        total = self.ranks.total(sum(divisor for divisor, _ in self._accumulated), backend)
         if isinstance(total, int | float):
             total = total or 1
         else:  # on the device; without labels the gradients are 0
-            total = self.model.backend.xp.where(total == 0, 1, total).astype(self.model.dtype)
+            total = backend.xp.where(total == 0, 1, total).astype(self.model.dtype)
+        factor = size / total
         for parameter in optimizer.params:
             if parameter.grad is not None:
-                parameter.grad.data *= size / total
+                gradient = parameter.grad.data
+                gradient *= factor
 
     def _require_optimizer(self) -> Optimizer:
         if self.optimizer is None:
@@ -403,13 +445,15 @@ class Trainer:
                     self._step()
                 self.seconds = time.perf_counter() - start
                 self._call("on_batch_end", step)
-                if self.is_stopping and self.is_between_steps:
+                if self._must_stop() and self.is_between_steps:
                     return
+            self.ranks.end()
             if self._accumulated:  # of a loader without a length
                 self._step()
             measured = self._validate(validation)
         if measured is not None:
-            self._end_epoch(totals, measured, time.perf_counter() - start)
+            seconds = self.ranks.gathered(time.perf_counter() - start)[0]
+            self._end_epoch(self.ranks.merged(totals), measured, seconds)
 
     def _validate(self, validation: DataLoader | None) -> dict[str, Any] | None:
         """Evaluate the validation data; None if stopped before the end."""
@@ -420,6 +464,7 @@ class Trainer:
             return self._evaluate(validation, stoppable=True)
 
     def _end_epoch(self, totals: Totals, measured: dict[str, Any], seconds: float) -> None:
+        self.ranks.check_weights(self.model)
         found = {f"val_{k}": v for k, v in measured.items()}
         epoch = Epoch(
             epoch=self.epoch,
@@ -456,6 +501,11 @@ class Trainer:
     def examples(self) -> int | None:
         """The number of examples of an epoch; None if the data does not say."""
         return None if self.loader is None else batches.length(self.loader.dataset)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes and prints: rank 0 of a distributed training."""
+        return self.ranks.is_main
 
     @property
     def is_finished(self) -> bool:
@@ -511,6 +561,7 @@ class Trainer:
             raise ArgumentError("update_batch_norm: there is no training data; call fit first")
         with self._compute_context(), self._on_device(self.loader) as loaded:
             optim.update_batch_norm(self.model, (self._input(x) for _, (x, _) in loaded))
+            self.ranks.average(self.model)
 
     # -- checkpoints ----------------------------------------------------------------------------
 
@@ -531,7 +582,8 @@ class Trainer:
         OSError
             The file cannot be written; an existing file is left unchanged.
         """
-        write_atomically(path, state.parts(self.state_dict()))
+        parts = state.parts(self.state_dict())
+        self.ranks.from_main(lambda: write_atomically(path, parts))
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Restore the state that :meth:`save` wrote, on this or another device.
@@ -546,7 +598,7 @@ class Trainer:
         StateDictError
             It belongs to another model, optimiser, schedule or loss.
         """
-        saved = state.read(path)
+        saved = self.ranks.from_main(lambda: state.read(path))
         before = self.state_dict()
         try:
             self.load_state_dict(saved)
@@ -555,7 +607,7 @@ class Trainer:
             raise StateDictError(f"{path}: {error}") from error
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that :meth:`save` stores."""
+        """Everything that :meth:`save` stores; all ranks must call it."""
         modules = self.model.named_modules()
         optimizer, schedule, scaler = self.optimizer, self.schedule, self.scaler
         loader = {} if self.loader is None else self.loader.state_dict()
@@ -575,7 +627,7 @@ class Trainer:
             "finished": self._finished and self._totals is None,
             "steps": self.steps,
             "seconds": self.seconds,
-            "totals": None if self._totals is None else self._totals.state_dict(),
+            "totals": None if self._totals is None else self.ranks.states(self._totals),
             "clip_norm": self.clip_norm,
             "accumulate": self.accumulate,
             "callbacks": [_named(callback) for callback in self.callbacks],
@@ -618,7 +670,7 @@ class Trainer:
         self.seconds, self._totals = saved["seconds"], None
         if saved["totals"] is not None:
             self._totals = Totals(self.loss, self.metrics)
-            self._totals.load_state_dict(saved["totals"], backend.asarray)
+            self.ranks.load(self._totals, saved["totals"], backend.asarray)
         self.clip_norm, self.accumulate = saved["clip_norm"], saved["accumulate"]
         self._accumulated.clear()
         self._loaded = {key: saved[key] for key in ("loader", "callbacks")}
@@ -654,7 +706,7 @@ class Trainer:
             ``rates``, ``losses``, ``suggestion`` and ``plot()``.
         """
         self._require_optimizer()
-        loader = batches.to_train("find_lr", x, y, batch_size, True, seed)
+        loader = self.ranks.shard(batches.to_train("find_lr", x, y, batch_size, True, seed))
         return find_lr(self, loader, start, end, steps)
 
     @contextmanager
@@ -675,6 +727,8 @@ class Trainer:
     def evaluate(self, x: Any, y: Any = None, batch_size: int = 256) -> dict[str, Any]:
         """Mean loss, accuracy and metrics, without training.
 
+        Distributed processes evaluate a part each, and all get the results for all examples.
+
         Parameters
         ----------
         x, y
@@ -694,13 +748,16 @@ class Trainer:
 
     def _evaluate(self, loader: DataLoader, stoppable: bool = False) -> dict[str, Any] | None:
         totals = Totals(self.loss, copy.deepcopy(self.metrics))
-        with evaluating(self.model), self._on_device(loader) as loaded:
+        with evaluating(self.model), self._on_device(self.ranks.shard(loader)) as loaded:
             for number, ((host_x, labels), (x, y)) in enumerate(loaded):
                 if number == 0:
                     self._look_at(host_x)
                 totals.add(self._forward(x, y, labels))
                 if stoppable and self.is_stopping:
-                    return None
+                    break
+        if stoppable and self._must_stop():
+            return None
+        totals = self.ranks.merged(totals)
         return {"loss": totals.loss(), "accuracy": totals.accuracy(), **totals.values("")}
 
     def predict(self, x: Any, batch_size: int = 256) -> Any:
@@ -839,11 +896,37 @@ class Trainer:
             isinstance(c, TerminateOnNaN) for c in used
         ):
             used.append(TerminateOnNaN())
+        used = [callback for callback in used if self.is_main or not callback.main_only]
         self.callbacks = sorted(used, key=lambda callback: callback.order)
 
     def _call(self, hook: str, *arguments: Any) -> None:
         for callback in self.callbacks:
-            getattr(callback, hook)(self, *arguments)
+            with self.ranks.alone() if callback.main_only else nullcontext():
+                getattr(callback, hook)(self, *arguments)
+
+    def _settings(self, epochs: int) -> dict[str, Any]:
+        """What all ranks must have alike, by name."""
+        optimizer = self._require_optimizer()
+        groups = [
+            {k: v for k, v in group.items() if k not in ("params", "param_names")}
+            for group in optimizer.param_groups
+        ]
+        parameters = [
+            f"{name} {p.dtype} {p.shape}{'' if p.requires_grad else ' frozen'}"
+            for name, p in self.model.named_parameters()
+        ]
+        callbacks = [type(c).__name__ for c in self.callbacks if not c.main_only]
+        return {
+            "model": f"{type(self.model).__name__}: {', '.join(parameters)}",
+            "optimizer": f"{type(optimizer).__name__}: {groups}",
+            "loss": f"{self.loss}",
+            "schedule": type(self.schedule).__name__,
+            "precision": f"{self.precision}, compression {self.ranks.compression}",
+            "clip_norm and accumulate": f"{self.clip_norm}, {self.accumulate}",
+            "metrics": ", ".join(self.metrics),
+            "callbacks": ", ".join(callbacks),
+            "epochs": f"{len(self.history)} + {epochs}",
+        }
 
     def _load_callbacks(self) -> None:
         """Give the callbacks their states from a checkpoint, by class and order."""
@@ -853,7 +936,7 @@ class Trainer:
             if same:
                 free.remove(same[0])
                 same[0].load_state_dict(saved["state"])
-            elif self.resumed_from is not None and any(saved["state"].values()):
+            elif self.is_main and self.resumed_from is not None and any(saved["state"].values()):
                 raise StateDictError(
                     f"{self.resumed_from} has the state of a {saved['class']}, which this fit does "
                     "not have: add it to callbacks"

@@ -68,7 +68,7 @@ class ColorJitter(PixelAugmentation):
             (saturation, self.saturation, 1),
             (_hue, self.hue, 0),
         ]
-        for i in rng.permutation(len(steps)):
+        for i in rng.permutation(list(range(len(steps)))):  # an int could be the batch's
             change, (low, high), identity = steps[i]
             amounts = backend.asarray(rng.uniform(low, high, x.shape[-1]).astype(x.dtype))
             if not low == high == identity:
@@ -114,7 +114,8 @@ def brightness(xp: Any, x: Array, factors: Array, highest: float) -> Array:
 
 def contrast(xp: Any, x: Array, factors: Array, highest: float) -> Array:
     """Blend with the mean grey value: 0 gives that, 1 the image."""
-    return xp.clip(x * factors + (1 - factors) * _grey(x).mean(axis=(0, 1)), 0, highest)
+    grey = xp.ascontiguousarray(_grey(x).reshape(-1, x.shape[-1]).T)  # any batch adds in one order
+    return xp.clip(x * factors + (1 - factors) * grey.mean(axis=1), 0, highest)
 
 
 def saturation(xp: Any, x: Array, factors: Array, highest: float) -> Array:

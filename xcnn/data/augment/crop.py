@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
+from ... import random
 from ...arrays import Array
 from ...backends import Backend
 from ...checks import INTERPOLATIONS, Pair, check_choice, check_flag, check_number, check_size, pair
@@ -203,7 +204,8 @@ class RandomResizedCrop(PixelAugmentation):
 
     def _boxes(self, size: Pair, count: int, rng: Generator) -> np.ndarray:
         """The top, left, height and width of each part, (4, N)."""
-        boxes = [self._box(rng, *size) for _ in range(count)]
+        rng, total, rows = random.whole(rng, count)
+        boxes = [self._box(rng, *size) for _ in range(total)][rows]
         return np.reshape(boxes, (-1, 4)).astype(int).T
 
     def _box(self, rng: Generator, height: int, width: int) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ... import random
 from ...arrays import Array
 from ...backends import Backend
 from ...checks import check_int, check_number
@@ -68,11 +69,12 @@ class RandomErasing(Augmentation):
         height, width = x.shape[2:]
         largest = height - 1, width - 1
         y = x.copy(order="K")
-        for n in np.flatnonzero(rng.random(len(x)) < self.p).tolist():
+        rng, total, rows = random.whole(rng, len(x))
+        for n in np.flatnonzero(rng.random(total) < self.p).tolist():
             box = draw_box(rng, (height, width), largest, self.scale, self.ratio)
-            if box:
+            if box and rows.start <= n < rows.stop:
                 top, left, h, w = box
-                y[n, :, top : top + h, left : left + w] = fill
+                y[n - rows.start, :, top : top + h, left : left + w] = fill
         return y
 
 

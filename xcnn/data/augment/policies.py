@@ -5,7 +5,7 @@ Apply these before normalisation: pixels are uint8 from 0 to 255 or floats from 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,8 +43,9 @@ class _Policy(PixelAugmentation):
         indices: np.ndarray,
         ranges: Ranges,
         names: Sequence[str] = _ALL,
+        copies: int = 1,
     ) -> Array:
-        """Apply one random operation to each image of x (C, H, W, N).
+        """Apply one random operation to each image of x (C, H, W, N), or of copies of a batch.
 
         Parameters
         ----------
@@ -57,7 +58,7 @@ class _Policy(PixelAugmentation):
         """
         fill = channel_values("fill", 0 if self.fill is None else self.fill, len(x))
         order, xp, y = INTERPOLATIONS.index(self.interpolation), backend.xp, x.copy()
-        for operation, images, m in _draw(rng, indices, ranges, names):
+        for operation, images, m in _draw(rng, indices, ranges, names, copies):
             part = backend.asarray(images)
             if operation.matrices:
                 matrices = operation.matrices(x.shape[1:3], m)
@@ -275,22 +276,33 @@ class AugMix(_Policy):
         weights = np.concatenate([weights, 1 - share], axis=1).T.astype(x.dtype)
         largest = [side / 3 for side in x.shape[1:3]]
         ranges = _ranges(_SEVERITIES, 0.3, largest, 30, 0.9, (4, 0))
-        depths = rng.integers(1, 4, width * count)
+        depths = _of_copies(lambda n: rng.integers(1, 4, n), width * count, width)
         depths = np.full_like(depths, self.chain_depth) if self.chain_depth > 0 else depths
         copies = xp.concatenate([x] * width, axis=3)  # (C, H, W, width · N)
         for done in range(max(depths, default=0)):
-            indices = np.where(depths > done, rng.integers(self.severity, size=len(depths)), -1)
-            copies = self._step(backend, copies, highest, rng, indices, ranges, names)
+            drawn = _of_copies(lambda n: rng.integers(self.severity, size=n), len(depths), width)
+            indices = np.where(depths > done, drawn, -1)
+            copies = self._step(backend, copies, highest, rng, indices, ranges, names, width)
         parts = [copies[..., i * count : (i + 1) * count] for i in range(width)]
         return sum(w * part for w, part in zip(backend.asarray(weights), [*parts, x], strict=True))
 
 
+def _of_copies(draw: Callable[[int], np.ndarray], count: int, copies: int) -> np.ndarray:
+    """Draw for ``count`` images, which are some copies of a batch: a batch after the other."""
+    return np.concatenate([draw(count // copies) for _ in range(copies)])
+
+
 def _draw(
-    rng: Generator, indices: np.ndarray, ranges: Ranges, names: Sequence[str] = _ALL
+    rng: Generator,
+    indices: np.ndarray,
+    ranges: Ranges,
+    names: Sequence[str] = _ALL,
+    copies: int = 1,
 ) -> list[tuple[Operation, np.ndarray, np.ndarray]]:
     """The operations of a step of :class:`_Policy`, for which images, and of which magnitudes."""
-    chosen = np.where(indices < 0, -1, rng.integers(len(names), size=len(indices)))
-    signs, drawn = rng.choice((-1.0, 1.0), len(indices)), []
+    numbers = _of_copies(lambda n: rng.integers(len(names), size=n), len(indices), copies)
+    chosen, drawn = np.where(indices < 0, -1, numbers), []
+    signs = _of_copies(lambda n: rng.choice((-1.0, 1.0), n), len(indices), copies)
     for number in np.unique(chosen[indices >= 0]):
         operation, images = OPERATIONS[names[number]], np.flatnonzero(chosen == number)
         magnitudes = ranges[operation.range][indices[images]]

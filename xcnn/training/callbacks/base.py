@@ -27,13 +27,19 @@ class Callback:
     an epoch, or after on_epoch_end. A training that is resumed in the middle of an epoch does not
     call on_epoch_start again.
 
+    In a distributed training, each process has the callbacks, and they must do the same, except
+    those with ``main_only``, which only rank 0 calls.
+
     Attributes
     ----------
     order : int
         0 unless a callback must be first (-1) or last (1).
+    main_only : bool
+        For callbacks that write or print, and change nothing in the training.
     """
 
     order = 0
+    main_only = False
 
     def on_fit_start(self, trainer: Any) -> None:
         """Called before the first epoch; a resumed trainer has its state, its callbacks not yet."""

@@ -124,18 +124,7 @@ class ModelCheckpoint(Callback):
     def on_fit_start(self, trainer: Any) -> None:
         if self._best is not None:
             self._best.check(trainer)
-        if self.lock is None:
-            with naming("create", self.path):
-                self.path.mkdir(parents=True, exist_ok=True)
-            self.lock = files.Lock(self.path)
-            files.complete(self.path)
-        if not (trainer.is_resuming or trainer.history):
-            held = [f.name for f in (self.path / MODEL, *checkpoints(self.path)) if f.exists()]
-            if held:
-                raise ArgumentError(
-                    f"{self.path} already holds a run ({', '.join(held)}): to go on with it, pass "
-                    f"fit(..., resume={str(self.path)!r}); else choose another folder"
-                )
+        trainer.ranks.from_main(lambda: self._open(trainer.is_resuming or bool(trainer.history)))
         self._written, self._time = trainer.position, time.monotonic()
         self.received = None
         if self.signals and threading.current_thread() is threading.main_thread():
@@ -144,6 +133,20 @@ class ModelCheckpoint(Callback):
                     self._handlers[number] = signal.signal(
                         number, lambda number, frame: self._handle(trainer, number, frame)
                     )
+
+    def _open(self, may_hold_run: bool) -> None:
+        """Create and lock the folder."""
+        if self.lock is None:
+            with naming("create", self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+            self.lock = files.Lock(self.path)
+            files.complete(self.path)
+        held = [f.name for f in (self.path / MODEL, *checkpoints(self.path)) if f.exists()]
+        if held and not may_hold_run:
+            raise ArgumentError(
+                f"{self.path} already holds a run ({', '.join(held)}): to go on with it, pass "
+                f"fit(..., resume={str(self.path)!r}); else choose another folder"
+            )
 
     def _handle(self, trainer: Any, number: int, frame: FrameType | None) -> None:
         if self.received is not None:  # the second time: stop at once
@@ -168,7 +171,7 @@ class ModelCheckpoint(Callback):
             return trainer.batch == 0 and len(trainer.history) % epochs == 0
         if steps is not None:
             return trainer.steps // steps > self._written[2] // steps
-        return time.monotonic() >= self._time + (seconds or 0)
+        return bool(trainer.ranks.any(time.monotonic() >= self._time + (seconds or 0)))
 
     def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
         written: dict[str, list[Any]] = {HISTORY: [trainer.history.to_csv().encode()]}
@@ -177,7 +180,7 @@ class ModelCheckpoint(Callback):
             if self._best is not None and self._best.improved(trainer, epoch):
                 value = {"epoch": str(epoch.epoch), self._best.monitor: repr(self._best.best)}
                 written[BEST] = serialize.model_parts(trainer.model, value)
-        is_last = epoch.epoch >= trainer.epochs or trainer.is_stopping
+        is_last = epoch.epoch >= trainer.epochs or trainer.ranks.any(trainer.is_stopping)
         self.write(trainer, written, is_last or self._is_due(trainer))
         if trainer.is_stopping:  # since then
             self.write(trainer)
@@ -185,12 +188,17 @@ class ModelCheckpoint(Callback):
     def write(
         self, trainer: Any, written: Mapping[str, list[Any]] = {}, checkpoint: bool = True
     ) -> None:
-        """Write a generation: files of the folder, and a checkpoint."""
+        """Write a generation: files of the folder, and a checkpoint; all ranks call it."""
         written, remove = dict(written), []
-        if checkpoint and trainer.position != self._written:
+        checkpoint = checkpoint and trainer.position != self._written
+        saved: Any = trainer.state_dict() if checkpoint else None
+        if checkpoint:
             self._written, self._time = trainer.position, time.monotonic()
+        if not trainer.is_main:
+            return
+        if checkpoint:
             name = f"{CHECKPOINTS}/{trainer.steps:010d}{_SUFFIX}"
-            written[name] = state.parts(trainer.state_dict())
+            written[name] = state.parts(saved)
             old = [f"{CHECKPOINTS}/{path.name}" for path in checkpoints(self.path)]
             later = [n for n in old if n > name]  # left from before an older one was resumed
             earlier = [n for n in old if n < name]
@@ -210,10 +218,11 @@ class ModelCheckpoint(Callback):
                 self.write(trainer, {MODEL: serialize.model_parts(trainer.model)}, False)
         finally:
             self._close()
-        if self.received == signal.SIGINT:
+        received = int(max(trainer.ranks.gathered(self.received or 0)))  # on any rank
+        if received == signal.SIGINT:
             raise KeyboardInterrupt
-        if self.received is not None:
-            raise SystemExit(128 + self.received)
+        if received:
+            raise SystemExit(128 + received)
 
     def on_exception(self, trainer: Any, error: BaseException) -> None:
         self._close()

@@ -43,6 +43,7 @@ class Logger(Callback):
     removed when the training is resumed from it.
     """
 
+    main_only = True
     order = 1  # after the callbacks that add columns, before ModelCheckpoint
 
     def __init__(self, path: Any, every: str | None = None) -> None:

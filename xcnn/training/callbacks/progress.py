@@ -70,6 +70,7 @@ class ProgressBar(Callback):
     """
 
     order = 1
+    main_only = True
 
     def __init__(
         self, best: str | None = None, mode: str | None = None, *, log: bool = False
@@ -123,8 +124,9 @@ class ProgressBar(Callback):
     def on_batch_end(self, trainer: Any, step: Step) -> None:
         if not self._is_shown:
             return
-        self._seen += step.examples
-        self._bar.update(step.examples)
+        examples = step.examples * trainer.ranks.size  # all have as many, more or less
+        self._seen += examples
+        self._bar.update(examples)
         self._ended = time.monotonic()
         if not self._bar.disable and self._ended - self._shown > _REFRESH:
             loss, left = trainer.running()["loss"], self._left(trainer)

@@ -173,11 +173,17 @@ class TerminateOnNaN(Callback):
         self._keep(trainer, trainer.model.state_dict())
 
     def on_batch_end(self, trainer: Any, step: Step) -> None:
-        if self.every is None or trainer.batch % self.every or trainer.precision == "float16":
+        every = self.every
+        if every is None and trainer.ranks.size > 1 and trainer.model.backend.device == "cpu":
+            every = 1  # later it is not clear on which rank it began
+        if every is None or trainer.batch % every or trainer.precision == "float16":
             return
-        loss = float(trainer.loss.total(*step[:3])[0])  # 0 if all labels are ignored
-        if not math.isfinite(loss):
-            self._end(trainer, f"the loss is {loss} in batch {trainer.batch} of epoch")
+        # 0 if all labels are ignored
+        loss = float(trainer.loss.total(*step[:3])[0]) if step.examples else 0.0
+        if not all(map(math.isfinite, losses := trainer.ranks.gathered(loss))):
+            where = "" if len(losses) == 1 else f" on rank {_first_not_finite(losses)}"
+            loss = losses[_first_not_finite(losses)]
+            self._end(trainer, f"the loss is {loss}{where} in batch {trainer.batch} of epoch")
 
     def on_epoch_end(self, trainer: Any, epoch: Epoch) -> None:
         loss = 0.0 if trainer.precision == "float16" else epoch.train_loss
@@ -206,6 +212,10 @@ class TerminateOnNaN(Callback):
             f"rate below {max(group['lr'] for group in trainer.optimizer.param_groups):g}, or clip "
             f"the gradients with clip_norm{data}"
         )
+
+
+def _first_not_finite(values: list[float]) -> int:
+    return [math.isfinite(value) for value in values].index(False)
 
 
 def _are_finite(backend: Backend, weights: Mapping[str, Array]) -> bool:

@@ -147,7 +147,9 @@ def _seeded(node: Node, x: Tensor, p: float) -> Any:
     """Dropout with the generator of ONNX's reference implementation, seeded once per node."""
     if "generator" not in vars(node):
         node.generator = np.random.RandomState(node.integer("seed") % 2**32)
-    mask = x.backend.asarray(node.generator.uniform(size=x.shape) >= p)
+    start, count, total = random.part(len(x)) or (0, len(x), len(x))
+    drawn = node.generator.uniform(size=(total, *x.shape[1:]))[start : start + count]
+    mask = x.backend.asarray(drawn >= p)
     with x.backend.active():
         scale = mask.astype(x.dtype)
         scale *= 1 / (1 - p) if p < 1 else 0.0

@@ -1,0 +1,7 @@
+"""``python -m benchmarks.distributed`` is ``python -m benchmarks distributed``."""
+
+import sys
+
+from benchmarks.__main__ import main
+
+sys.exit(main(["distributed", *sys.argv[1:]]))

@@ -1,0 +1,363 @@
+"""Images in tar shards, in the layout of WebDataset, read by index."""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+import json
+import operator
+import os
+import re
+import tarfile
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..checks import COLOURS, check_choice, check_code, check_int, check_path, check_texts, pair
+from ..errors import DataError
+from ..files import read_json, reading, write_atomically
+from ..serialize import parts, read
+from .dataset import Batch, Dataset
+from .images import ON_ERROR, SKIP, THREADS, decode_image, read_images, readable
+
+INDEX = "index.safetensors"
+CLASSES = "classes.json"
+#: formats of the pictures, Pillow's name of each, by the suffixes of their files
+FORMATS = {
+    **{"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "bmp": "BMP", "gif": "GIF"},
+    **{"pgm": "PPM", "ppm": "PPM", "tif": "TIFF", "tiff": "TIFF"},
+}
+_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_BLOCK, _END = 512, b"\0"  # of a tar file: bytes; what follows a name
+_COLUMNS = "offset", "size", "label"
+_MOST = 20  # bytes of a class number
+
+
+class ShardFolder(Dataset):
+    """Images in tar shards, in the layout of WebDataset, decoded on demand by a pool of threads.
+
+    A shard is an uncompressed tar file; the files of one item follow each other in it and differ
+    only in what comes after the first dot of their names: ``000017.jpg`` and ``000017.cls``, the
+    number of its class as text. Other files of an item are ignored. ``xcnn pack`` writes shards.
+
+    Images are read by index. Where they are is in ``index.safetensors`` in the folder, which
+    ``xcnn pack`` writes; for shards from elsewhere it is made when they are opened first, and only
+    in memory where the folder is read-only. It is not loaded, but mapped into memory, so that the
+    memory used does not grow with the number of images.
+
+    Parameters
+    ----------
+    root : path
+        A folder, of which all shards are used, or some shards in a folder:
+        ``"photos/train-*.tar"``, ``"photos/train-{000000..000099}.tar"``.
+    size, channels, on_error, threads
+        As for :class:`ImageFolder`.
+    classes : sequence of str, optional
+        Class names in label order; by default those in ``classes.json``, a list of names in the
+        folder, or else the numbers of the classes. Classes that have names in ``classes.json``
+        get the labels of these names.
+    labelled : bool, default True
+        Whether items have classes; otherwise every label is 0.
+
+    Attributes
+    ----------
+    classes : list of str
+    paths : list of str
+        The shards.
+    labels : numpy.ndarray
+        int64 (N,).
+    shape : tuple of int
+        (C, H, W) of every image.
+    bounds : numpy.ndarray
+        The first item of each shard, and N: int64 (len(paths) + 1,).
+
+    Raises
+    ------
+    DataError
+        If there are no shards; one is missing, truncated, damaged or compressed; an item has no
+        picture or, if ``labelled``, no class; on reading, as for :class:`ImageFolder`.
+    ArgumentError
+        If another argument is invalid.
+
+    Examples
+    --------
+    >>> from xcnn.data import DataLoader, pack
+    >>> count = pack("photos", "shards")
+    >>> photos = ShardFolder("shards/train-*.tar", size=96)
+    >>> for x, y in DataLoader(photos, 8, shuffle=True):
+    ...     print(x.shape, x.dtype.name, y.shape)
+    (8, 3, 96, 96) uint8 (8,)
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        size: int | tuple[int, int] = 64,
+        channels: int = 3,
+        classes: Sequence[str] | None = None,
+        on_error: str = "refuse",
+        threads: int | None = None,
+        labelled: bool = True,
+    ) -> None:
+        check_choice("on_error", on_error, ON_ERROR)
+        self.root = check_path("root", root)
+        self.shape = (check_code("channels", channels, COLOURS), *pair(size, "size"))
+        self.threads = THREADS if threads is None else check_int("threads", threads)
+        folder, names = _select(self.root)
+        self.paths = self.target_paths = [str(folder / name) for name in names]
+        shards, columns = _index(folder)
+        used = [shards[name] for name in names]
+        self.bounds = np.cumsum([0, *(len(shard.rows) for shard in used)])
+        first, last = used[0].rows.start, used[-1].rows.stop
+        self._offsets, self._sizes, self.labels = (
+            # of neighbours, a part of the file; else a copy
+            column[first:last]
+            if last - first == self.bounds[-1]
+            else np.concatenate([column[s.rows.start : s.rows.stop] for s in used])
+            for column in columns
+        )
+        if not len(self):
+            raise DataError(f"{self.root} has no images: its shards are empty")
+        self.classes = [] if classes is None else check_texts("classes", classes)
+        if labelled:
+            labels = min(s.lowest for s in used), max(s.highest for s in used)
+            self._name_classes(folder / CLASSES, *labels)
+        else:
+            self.classes, self.labels = [], np.zeros(len(self), np.int64)
+        if on_error == "skip":
+            self._drop_unreadable()
+
+    def _name_classes(self, file: Path, lowest: int, highest: int) -> None:
+        """Name the classes, and let the labels be the indices of their names."""
+        own = check_texts(str(file), read_json(file)) if file.exists() else None
+        if lowest < 0:
+            name = self._file(int(np.argmin(self.labels)))[0]
+            raise DataError(f"{name} has no class: expected a file with its number, .cls, after it")
+        self.classes = self.classes or own or [str(n) for n in range(highest + 1)]
+        names = own or self.classes
+        if highest >= len(names):
+            name = self._file(int(np.argmax(self.labels)))[0]
+            where = file if own else "classes"
+            raise DataError(f"{name} is of class {highest}, but {where} has {len(names)} names")
+        unknown = ", ".join(name for name in names if name not in self.classes)
+        if unknown:
+            known = ", ".join(self.classes)
+            raise DataError(f"{self.root} has the classes {unknown}, expected some of {known}")
+        if names != self.classes:
+            self.labels = np.array([self.classes.index(name) for name in names])[self.labels]
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def __getitem__(self, index: Any) -> tuple[np.ndarray, np.int64]:
+        """Return one image, uint8 (C, H, W), and its label."""
+        i = range(len(self))[operator.index(index)]
+        return self._read(i), self.labels[i]
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        """Read several items: uint8 (N, C, H, W) and int64 (N,)."""
+        indices = np.asarray(indices)
+        items = [range(len(self))[i] for i in indices.tolist()]
+        return read_images(self._read, items, self.shape, self.threads), self.labels[indices]
+
+    def _read(self, item: int) -> np.ndarray:
+        name, content = self._file(item)
+        try:
+            return decode_image(content, self.shape, crop=True, name=name, formats=_FORMATS)
+        except DataError as error:
+            raise DataError(f"{error}. Pack the folder without it, or {SKIP}") from error
+
+    def _file(self, item: int) -> tuple[str, bytes]:
+        """The file of a picture: its name and shard, for messages, and its content."""
+        shard = int(np.searchsorted(self.bounds, item, "right")) - 1
+        path, offset, size = self.paths[shard], int(self._offsets[item]), int(self._sizes[item])
+        advice = f"Copy the shard again; if it is right, remove {INDEX}, which is older"
+        with reading(path, "is damaged", advice, DataError), open(path, "rb", buffering=0) as file:
+            file.seek(offset - _BLOCK)
+            found = file.read(_BLOCK + size)
+            header, content = found[:_BLOCK], found[_BLOCK:]
+            if len(content) < size or int(header[124:136].strip(b"\0 "), 8) != size:
+                raise ValueError(f"no picture of {size} bytes at byte {offset}")
+        return f"{header[:100].partition(_END)[0].decode(errors='replace')} in {path}", content
+
+    def _drop_unreadable(self) -> None:
+        ok = readable(self.root, self._read, range(len(self)), self.threads)
+        self.bounds = np.concatenate([[0], np.cumsum(ok)])[self.bounds]
+        self._offsets, self._sizes, self.labels = (
+            column[ok] for column in (self._offsets, self._sizes, self.labels)
+        )
+
+    def __repr__(self) -> str:
+        content = f"{len(self)} images of {len(self.classes)} classes in {len(self.paths)} shards"
+        return f"ShardFolder({self.root!r}: {content} as {'×'.join(map(str, self.shape))})"
+
+
+_FORMATS = tuple(dict.fromkeys(FORMATS.values()))
+
+
+# -- which shards --------------------------------------------------------------------------
+
+
+def shards_in(folder: str | os.PathLike[str]) -> list[str]:
+    """The names of the shards in a folder, sorted; also of compressed ones, which are refused."""
+    if not os.path.isdir(folder):
+        return []
+    files = (entry.name for entry in os.scandir(folder) if entry.is_file())
+    return sorted(n for n in files if n.endswith(_SUFFIXES) and not n.startswith("."))
+
+
+def _select(root: str) -> tuple[Path, list[str]]:
+    """The folder and the names of the shards that ``root`` stands for."""
+    path = Path(root)
+    folder, pattern = (path, "*") if path.is_dir() else (path.parent, path.name)
+    found = shards_in(folder)
+    braces = _BRACES.search(pattern)
+    if braces:
+        first, last = braces.groups()
+        names = []
+        for number in range(int(first), int(last) + 1):
+            text = f"{number:0{len(first)}}"
+            names.append(pattern[: braces.start()] + text + pattern[braces.end() :])
+            if names[-1] not in found:
+                raise DataError(f"{folder / names[-1]} is missing, of {root}")
+    else:
+        names = fnmatch.filter(found, pattern)
+    if not names:
+        raise DataError(
+            f"{root}: no such shards; expected tar files, as xcnn pack FOLDER SHARDS makes them"
+        )
+    return folder, sorted(names)
+
+
+# -- the index -----------------------------------------------------------------------------
+
+
+class Shard(NamedTuple):
+    """What the index has of a shard."""
+
+    rows: range  # of the columns
+    size: int  # in bytes
+    lowest: int  # class, -1 if an item has none
+    highest: int
+
+
+class IndexWriter:
+    """Collects the places of pictures, shard by shard."""
+
+    def __init__(self) -> None:
+        self._columns = {name: array("q") for name in _COLUMNS}
+        self._shards: list[tuple[Any, ...]] = []
+        self._items = 0  # in the shards that ended
+
+    def add(self, *place: int) -> None:
+        """Add a picture to the shard that :meth:`end` will name: its offset, size and class."""
+        for column, value in zip(self._columns.values(), place, strict=True):
+            column.append(value)
+
+    def end(self, name: str, size: int) -> None:
+        """End a shard of so many bytes."""
+        labels = self._columns["label"][self._items :] or [0]
+        self._items = len(self._columns["label"])
+        self._shards.append((name, size, self._items, min(labels), max(labels)))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The columns."""
+        return {name: np.array(column, np.int64) for name, column in self._columns.items()}
+
+    def metadata(self) -> dict[str, str]:
+        """The shards."""
+        return {"format": "xcnn shards", "shards": json.dumps(self._shards)}
+
+    def write(self, folder: Path) -> None:
+        """Write the index of ``folder``."""
+        write_atomically(folder / INDEX, parts(self.arrays(), self.metadata()))
+
+
+def _index(folder: Path) -> tuple[dict[str, Shard], list[np.ndarray]]:
+    """The shards of a folder, and offset, size and class of each of their pictures.
+
+    The index is read, or made and written, if it is missing or older than a shard.
+    """
+    path = folder / INDEX
+    sizes = {name: os.path.getsize(folder / name) for name in shards_in(folder)}
+    if path.exists():
+        shards, columns = _parsed(path, *read(path, mapped=True))
+        missing = [name for name in shards if name not in sizes]
+        if missing:
+            raise DataError(
+                f"{folder / missing[0]} is missing, as are {len(missing) - 1} other shards: copy "
+                f"them again or, to go on without, remove {path}"
+            )
+        if sizes == {name: shard.size for name, shard in shards.items()}:
+            return shards, columns
+    writer = IndexWriter()
+    for name, size in sizes.items():
+        for place in _scan(folder / name):
+            writer.add(*place)
+        writer.end(name, size)
+    if not os.access(folder, os.W_OK):
+        return _parsed(path, writer.arrays(), writer.metadata())
+    writer.write(folder)
+    return _parsed(path, *read(path, mapped=True))
+
+
+def _parsed(
+    path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+) -> tuple[dict[str, Shard], list[np.ndarray]]:
+    with reading(path, "is no index of shards", "Remove it", DataError):
+        shards, start = {}, 0
+        for name, size, end, lowest, highest in json.loads(metadata["shards"]):
+            shards[name] = Shard(range(start, end), size, lowest, highest)
+            start = end
+        columns = [arrays[name] for name in _COLUMNS]
+        if {(start,)} != {column.shape for column in columns}:
+            raise ValueError(f"expected {start} rows")
+    return shards, columns
+
+
+def _scan(path: Path) -> Iterator[tuple[int, int, int]]:
+    """Offset, size and class (or -1) of each picture in a shard."""
+    for key, files in itertools.groupby(_members(path), operator.itemgetter(0)):
+        found: dict[str, tuple[int, int, bytes]] = {}
+        for _, suffix, *place in files:
+            if suffix in found:
+                raise DataError(f"{path} has {key}.{suffix} twice: expected other names")
+            found[suffix] = tuple(place)  # type: ignore[assignment]
+        pictures = [place for s, place in found.items() if s.rpartition(".")[2] in FORMATS]
+        if len(pictures) != 1:
+            raise DataError(
+                f"{path}: {key} has {len(pictures)} pictures among .{', .'.join(found)}: expected "
+                f"one of .{', .'.join(FORMATS)}, and the files of an item one after another"
+            )
+        label = found["cls"][2].strip() if "cls" in found else b"-1"
+        if not re.fullmatch(rb"-1|\d{1,18}", label):
+            raise DataError(f"{path}: {key}.cls holds {label!r}: expected the number of a class")
+        offset, size, _ = pictures[0]
+        yield offset, size, int(label)
+
+
+def _members(path: Path) -> Iterator[tuple[str, str, int, int, bytes]]:
+    """Key, suffix, offset and size of each file in a shard, and its content if it is a class."""
+    advice = "Copy or download it again, or remove it"
+    with reading(path, "is truncated or damaged", advice, DataError), open(path, "rb") as file:
+        if file.read(2) == b"\x1f\x8b":
+            raise DataError(f"{path} is compressed, so it has no random access: gunzip it")
+        file.seek(0)
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            while member := tar.next():
+                tar.members = []  # type: ignore[assignment]  # it would keep them all
+                folder, _, name = member.name.rpartition("/")
+                if not member.isreg() or name.startswith((".", "__")):
+                    continue
+                stem, _, suffix = name.partition(".")
+                file.seek(member.offset_data)
+                content = file.read(min(member.size, _MOST)) if suffix == "cls" else b""
+                yield f"{folder}/{stem}", suffix.lower(), member.offset_data, member.size, content
+            # tarfile takes a damaged header for the end
+            file.seek(tar.offset)
+            if file.read(_BLOCK) != bytes(_BLOCK):
+                raise ValueError(f"no header at byte {tar.offset}, nor the end")

@@ -1,0 +1,135 @@
+"""Several processes that train one network, each on its share of every batch.
+
+The same script runs on all of them: :func:`init` finds out how many there are.
+
+Examples
+--------
+>>> from xcnn import distributed
+>>> ranks = distributed.init()  # alone, without mpiexec: a single process
+>>> ranks.rank, ranks.size
+(0, 1)
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from .. import backends
+from ..checks import check_choice
+from ..communicator import SINGLE, Communicator, Work, current, set_current
+from . import environment
+from .environment import Launch
+from .failures import StoreChannel, Watch, fail
+from .store import Store
+
+__all__ = [
+    "Communicator",
+    "Launch",
+    "Store",
+    "StoreChannel",
+    "Watch",
+    "Work",
+    "current",
+    "device",
+    "fail",
+    "init",
+    "is_available",
+    "launched",
+]
+
+ENGINES = ("mpi", "nccl")
+_THREADS = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
+
+
+def init(engine: str = "auto", *, timeout: float = 300.0) -> Communicator:
+    """Connect the processes that ``mpiexec``, ``srun`` or ``torchrun`` has started.
+
+    All of them must call it, and from then on make the same collective calls in the same order. A
+    process that was started on its own is a single one: so a script runs on a laptop, too. Calling
+    it again returns the same.
+
+    From then on, an uncaught exception on one rank is printed once and ends all ranks within about
+    a second; so does a rank that is killed.
+
+    Parameters
+    ----------
+    engine
+        "mpi" (``pip install "xcnn[mpi]"``), "nccl" (GPUs), or "auto": NCCL if each process of a
+        machine can have a GPU of its own, else MPI.
+    timeout
+        Seconds: a rank that waits longer in a collective call names the ranks that did not come,
+        and ends all. It must be longer than what one rank does while the others wait.
+
+    Returns
+    -------
+    Communicator
+        Which is also :func:`current` from now on. CPU threads are divided among the processes of
+        a machine, unless ``OMP_NUM_THREADS`` or the like is set, and "cuda" means the GPU of this
+        process.
+
+    Raises
+    ------
+    CommunicationError
+        The processes do not find each other; the environment variables of the launcher are wrong.
+    MissingPackageError
+        mpi4py, or what NCCL needs, is not installed.
+    """
+    check_choice("engine", engine, ("auto", *ENGINES))
+    if current() is not SINGLE:
+        return current()
+    launch = environment.detect(os.environ)
+    if launch is None or launch.size == 1:
+        set_current(Communicator())
+        return current()
+    if engine == "auto":
+        engine = "nccl" if launch.local_size <= len(backends.cuda_devices()) else "mpi"
+    connect: Callable[..., Any] = import_module(f".{engine}", __name__).connect
+    communicator: Communicator = connect(launch, timeout)
+    set_current(communicator)
+    _divide(communicator)
+    return communicator
+
+
+def launched() -> int:
+    """How many processes were started together; 1 without a launcher."""
+    launch = environment.detect(os.environ)
+    return 1 if launch is None else launch.size
+
+
+def is_available(engine: str = "mpi") -> bool:
+    """Whether the packages of an engine are installed: mpi4py with an MPI, or CuPy with NCCL."""
+    check_choice("engine", engine, ENGINES)
+    try:
+        import_module("mpi4py" if engine == "mpi" else "cupy.cuda.nccl")
+    except ImportError:
+        return False
+    return True
+
+
+def device() -> str:
+    """The device of this process: "cuda:N" with its rank on the machine as N, or "cpu"."""
+    gpus = backends.cuda_devices()
+    return gpus[current().local_rank % len(gpus)] if gpus else "cpu"
+
+
+def cores() -> tuple[str, list[int]]:
+    """The name of this machine and the CPU cores that this process may use."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    usable = os.sched_getaffinity(0) if has_affinity else range(os.cpu_count() or 1)
+    return socket.gethostname(), sorted(usable)
+
+
+def _divide(communicator: Communicator) -> None:
+    """Give this process its share of the cores, and its GPU."""
+    everyone = communicator.gather(cores())
+    sharing = everyone.count(cores())  # mpiexec -bind-to gives each its own
+    if not any(name in os.environ for name in _THREADS):
+        cpu = backends.get("cpu")
+        if isinstance(cpu, backends.CpuBackend):
+            cpu.limit_threads(max(1, len(cores()[1]) // sharing))
+    if device() != "cpu":
+        backends.set_cuda(device())

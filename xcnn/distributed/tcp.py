@@ -1,0 +1,100 @@
+"""Collective calls through the store, for the few values that processes without MPI exchange."""
+
+from __future__ import annotations
+
+import base64
+import json
+from functools import reduce
+from typing import Any
+
+from ..arrays import Array
+from ..backends import get
+from ..communicator import Communicator, Work
+from ..errors import DTypeError
+from .store import Store
+
+_PIECE = 2**22  # characters of one value in the store
+_host = get("cpu").xp
+
+
+class StoreCommunicator(Communicator):
+    """Host arrays and other values, through rank 0: the host communicator of NCCL without MPI.
+
+    Parameters
+    ----------
+    store
+        The store that all processes use.
+    local_rank, local_size
+        The number of this process, and how many there are, on this machine.
+    """
+
+    engine = "tcp"
+
+    def __init__(self, store: Store, local_rank: int = 0, local_size: int = 1) -> None:
+        self._store, self.rank, self.size = store, store.rank, store.size
+        self.local_rank, self.local_size = local_rank, local_size
+        self._turn = 0
+
+    def start_all_reduce(self, array: Array) -> Work:
+        array[...] = reduce(_host.add, self.gather(array))
+        return Work()
+
+    def broadcast(self, array: Array, root: int = 0) -> None:
+        array[...] = self.share(array, root)
+
+    def gather(self, value: Any) -> list[Any]:
+        return self._exchange(value, range(self.size))
+
+    def share(self, value: Any, root: int = 0) -> Any:
+        return self._exchange(value, [root])[0]
+
+    def barrier(self) -> None:
+        self._store.barrier()
+
+    def _exchange(self, value: Any, ranks: Any) -> list[Any]:
+        """The values of ``ranks``, whose keys serve again after another barrier."""
+        self._turn = 1 - self._turn
+        if self.rank in ranks:
+            text = json.dumps(_to_json(value))
+            pieces = [text[i : i + _PIECE] for i in range(0, len(text), _PIECE)]
+            for i, piece in enumerate(pieces):
+                self._store.put(self._key(self.rank, i), piece)
+            self._store.put(self._key(self.rank, "pieces"), str(len(pieces)))
+        self._store.barrier()
+        return [self._read(rank) for rank in ranks]
+
+    def _read(self, rank: int) -> Any:
+        count = int(self._store.get(self._key(rank, "pieces")))
+        pieces = [self._store.get(self._key(rank, i)) for i in range(count)]
+        return _from_json(json.loads("".join(pieces)))
+
+    def _key(self, rank: int, piece: Any) -> str:
+        return f"value.{self._turn}.{rank}.{piece}"
+
+
+def _to_json(value: Any) -> Any:
+    """``value`` as JSON knows it: arrays by dtype, shape and bytes, dicts as pairs."""
+    if isinstance(value, dict):
+        return {"pairs": [[_to_json(k), _to_json(v)] for k, v in value.items()]}
+    if isinstance(value, list | tuple):
+        return [_to_json(v) for v in value]
+    if isinstance(value, _host.ndarray | _host.generic):
+        data = base64.b64encode(value.tobytes()).decode()
+        return {"dtype": value.dtype.str, "shape": value.shape, "data": data}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise DTypeError(
+        f"cannot send a {type(value).__name__} to other ranks: expected numbers, strings, NumPy "
+        "arrays, None, and lists and dicts of them"
+    )
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_from_json(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if "pairs" in value:
+        return {_from_json(k): _from_json(v) for k, v in value["pairs"]}
+    data = bytearray(base64.b64decode(value["data"]))  # writable
+    return _host.frombuffer(data, value["dtype"]).reshape(value["shape"])[()]
