@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import os
 import platform
@@ -10,10 +9,9 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from .. import backends
+from .. import backends, fingerprint
 from ..communicator import Communicator
 from ..errors import CommunicationError
 
@@ -23,15 +21,10 @@ _SLOW = 0.05  # seconds for a sum of one number
 
 
 def identity() -> dict[str, Any]:
-    """What should be the same on all ranks: versions, and the code of xcnn as a hash.
+    """What should be the same on all ranks: versions, and the code of xcnn and of the program as a hash.
 
     Also the machine and the cores that this process may use, which may differ.
     """
-    folder = Path(__file__).parents[1]
-    code = hashlib.sha256()
-    # rglob does not follow the link backends/ of a checkout
-    for path in sorted({*folder.rglob("*.py"), *(folder / "backends").rglob("*.py")}):
-        code.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     versions = {"Python": platform.python_version()}
     for package in _PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
@@ -39,7 +32,7 @@ def identity() -> dict[str, Any]:
     has_affinity = hasattr(os, "sched_getaffinity")
     cores = os.sched_getaffinity(0) if has_affinity else range(os.cpu_count() or 1)
     place = {"machine": socket.gethostname(), "cores": sorted(cores)}
-    return {**place, "same": {**versions, "code of xcnn": code.hexdigest()[:12]}}
+    return {**place, "same": {**versions, "xcnn and of the program": fingerprint.of_code()}}
 
 
 def check_same(identities: list[dict[str, Any]]) -> None:

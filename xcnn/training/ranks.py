@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from .. import __version__, backends, fingerprint, random
+from .. import backends, fingerprint, random
 from ..checks import check_choice
 from ..communicator import SINGLE, Communicator, current, using
 from ..data import DataLoader, arrays_of
@@ -175,14 +175,14 @@ class Ranks:
         Raises
         ------
         CommunicationError
-            Code, data or settings differ.
+            Data or settings differ.
         """
         if self.is_alone:
             return
         order = {k: v for k, v in loader.state_dict().items() if k not in ("epoch", "start")}
-        own = {"version of xcnn": __version__, "code": fingerprint.of_code(), **settings}
-        own |= {"data": fingerprint.of_data(loader.dataset), "settings of the loader": str(order)}
-        self._compare(own, "give all ranks the same code, data and settings")
+        own = {**settings, "data": fingerprint.of_data(loader.dataset)}
+        own["settings of the loader"] = str(order)
+        self._compare(own, "give all ranks the same data and settings")
         for flat in flats([*model.parameters(), *model.buffers()]):
             flat.load()
             self.communicator.broadcast(flat.array)
