@@ -21,7 +21,7 @@ _SLOW = 0.05  # seconds for a sum of one number
 
 
 def identity() -> dict[str, Any]:
-    """What should be the same on all ranks: versions, and the code of xcnn and of the program as a hash.
+    """What should be the same on all ranks: versions, and a hash of xcnn's code and the program's.
 
     Also the machine and the cores that this process may use, which may differ.
     """
@@ -77,7 +77,12 @@ def transfers(communicator: Communicator) -> Iterator[tuple[str, str, str]]:
     expected = size * (size + 1) / 2
     for count in _SIZES:
         array = xp.empty(count // 4, "float32")
-        seconds = _time(lambda a=array: (a.fill(ranks.rank + 1), ranks.all_reduce(a)))
+
+        def sum_up(array: Any = array) -> None:
+            array.fill(ranks.rank + 1)
+            ranks.all_reduce(array)
+
+        seconds = _time(sum_up)
         _require(bool((array == expected).all()), f"a sum of {count} bytes")
         bandwidth = 2 * (size - 1) / size * count / seconds / 1e9
         yield _bytes(count), f"{1e6 * seconds:,.0f} µs", f"{bandwidth:.2f} GB/s"

@@ -254,9 +254,6 @@ class Ranks:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """A context in which rank 0 does something that the others do not."""
-        if self.is_alone:
-            yield
-            return
         self.is_alone, state = True, random.get_state()
         try:
             with using(SINGLE):
