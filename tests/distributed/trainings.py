@@ -59,9 +59,7 @@ class Losses(callbacks.Callback):
         self.values = []
 
     def on_batch_end(self, trainer, step):
-        total, divisor = (
-            map(float, trainer.loss.total(*step[:3])) if step.examples else (0.0, 0.0)
-        )
+        total, divisor = map(float, trainer.loss.total(*step[:3])) if step.examples else (0.0, 0.0)
         total, divisor = trainer.ranks.sums(total, divisor)
         self.values.append(total / divisor)
 
