@@ -159,7 +159,10 @@ def test_store():
     assert heard == [[text for text in texts if text[0] != rank] for rank in range(3)]
 
 
+@pytest.mark.filterwarnings("ignore:subprocess:ResourceWarning")
 def test_nobody_at_the_store():
+    with pytest.raises(CommunicationError, match=r"rank 0 of 2 has waited 0\.5 s .*barrier"):
+        Store("127.0.0.1", 0, 0, 2, 0.5).barrier()
     with pytest.raises(CommunicationError, match=r"cannot reach rank 0 at 127.*firewall"):
         Store("127.0.0.1", free_port(), 1, 2, 0.1)
     with socket.create_server(("127.0.0.1", 0)) as taken:
