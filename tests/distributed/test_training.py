@@ -91,9 +91,7 @@ def test_ranks_that_differ(outcomes, ranks):
     last = ranks - 1
     first = "ranks 0, 1" if ranks == 3 else "rank 0"
     for found in outcomes(ranks)["check_refused"]:
-        assert (
-            "CommunicationError: the ranks differ in the settings of the loader" in found["seed"]
-        )
+        assert "CommunicationError: the ranks differ in the settings of the loader" in found["seed"]
         assert "the ranks differ in the data: " in found["data"]
         assert f"rank {last}: " in found["data"]
         if ranks < 4:

@@ -87,7 +87,10 @@ def init(engine: str = "auto", *, timeout: float = 300.0) -> Communicator:
         set_current(Communicator())
         return current()
     if engine == "auto":
-        engine = "nccl" if launch.local_size <= len(backends.cuda_devices()) else "mpi"
+        gpus = len(backends.cuda_devices())
+        # with srun --gpus-per-task, each process sees its own only
+        has_own = gpus >= launch.local_size or (gpus and "SLURM_GPUS_PER_TASK" in os.environ)
+        engine = "nccl" if has_own else "mpi"
     connect: Callable[..., Any] = import_module(f".{engine}", __name__).connect
     communicator: Communicator = connect(launch, timeout)
     set_current(communicator)

@@ -46,12 +46,13 @@ def check_same(identities: list[dict[str, Any]]) -> None:
     for name in sorted({name for one in identities for name in one["same"]}):
         found = [one["same"].get(name, "missing") for one in identities]
         if len({*found}) > 1:
-            texts = {
-                value: f"{value} on rank {found.index(value)} ({identities[i]['machine']})"
-                for i, value in reversed([*enumerate(found)])
-            }
+            texts = [
+                f"{value} on rank {rank} ({identities[rank]['machine']})"
+                for rank, value in enumerate(found)
+                if value not in found[:rank]
+            ]
             raise CommunicationError(
-                f"the ranks have different versions of {name}: {', '.join(texts.values())}; "
+                f"the ranks have different versions of {name}: {', '.join(texts)}; "
                 "install the same on all machines, or start all from one shared folder"
             )
 
@@ -76,13 +77,10 @@ def transfers(communicator: Communicator) -> Iterator[tuple[str, str, str]]:
     ranks, size = communicator, communicator.size
     expected = size * (size + 1) / 2
     for count in _SIZES:
-        array = xp.empty(count // 4, "float32")
-
-        def sum_up(array: Any = array) -> None:
-            array.fill(ranks.rank + 1)
-            ranks.all_reduce(array)
-
-        seconds = _time(sum_up)
+        array = xp.zeros(count // 4, "float32")
+        seconds = _time(ranks.all_reduce, array)
+        array.fill(ranks.rank + 1)
+        ranks.all_reduce(array)
         _require(bool((array == expected).all()), f"a sum of {count} bytes")
         bandwidth = 2 * (size - 1) / size * count / seconds / 1e9
         yield _bytes(count), f"{1e6 * seconds:,.0f} µs", f"{bandwidth:.2f} GB/s"
@@ -126,7 +124,7 @@ def problems(communicator: Communicator, identities: list[dict[str, Any]]) -> li
             "machine (/etc/hosts), so others may not reach it"
         )
     one = xp.ones(1)
-    seconds = max(ranks.gather(_time(lambda: ranks.all_reduce(one))))
+    seconds = max(ranks.gather(_time(ranks.all_reduce, one)))
     if seconds > _SLOW:
         found.append(
             f"a sum of one number takes {1000 * seconds:.0f} ms: the cores are busy, or the "
@@ -135,14 +133,14 @@ def problems(communicator: Communicator, identities: list[dict[str, Any]]) -> li
     return found
 
 
-def _time(work: Callable[[], Any], times: int = 5) -> float:
+def _time(work: Callable[[Any], None], array: Any) -> float:
     """The median time of a call, in seconds."""
     seconds = []
-    for _ in range(times):
+    for _ in range(5):
         begin = time.perf_counter()
-        work()
+        work(array)
         seconds.append(time.perf_counter() - begin)
-    return sorted(seconds)[times // 2]
+    return sorted(seconds)[2]
 
 
 def _bytes(count: int) -> str:

@@ -2,9 +2,9 @@
 
 Only non-blocking calls are made, and tested until they are complete: so a rank that waits can look
 for failures of the others, and sums go on while gradients are computed. MPI works only while a
-process is in one of its calls: each new sum also advances those under way. Measured on two cores,
-that is as fast as a thread that calls ``Allreduce``, which takes time from the computation. With
-``MPICH_ASYNC_PROGRESS=1``, MPICH has such a thread.
+process is in one of its calls: each new sum also advances those under way. A thread that calls
+``Allreduce`` takes time from the computation: with 8 sums of 1 MiB between matrix products, two
+ranks on two cores take 163 ms instead of 143 ms. ``MPICH_ASYNC_PROGRESS=1`` gives MPICH a thread.
 
 Arrays of a GPU are passed to MPI where it can read them (:func:`is_cuda_aware`), else copied
 through pinned memory.
@@ -76,6 +76,7 @@ def connect(launch: Launch, timeout: float) -> MPICommunicator:
                 "mpich"
             )
         store = Store(launch.host, launch.port, launch.rank, launch.size, timeout)
+        store.barrier()  # it has a timeout, MPI_Init has none
         store.lend_to_mpi()
     if not MPI.Is_initialized():
         MPI.Init_thread(MPI.THREAD_MULTIPLE)
