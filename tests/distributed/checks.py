@@ -5,9 +5,11 @@ import os
 import numpy as np
 import pytest
 
-from xcnn import backends, distributed, errors
+import xcnn
+from xcnn import backends, distributed, errors, nn
 from xcnn.backends import cuda
 from xcnn.distributed import mpi
+from xcnn.sharding import Part
 
 from ..strict import cupy as strict_cupy
 
@@ -134,3 +136,26 @@ def check_cuda_awareness(ranks):
     os.environ["XCNN_MPI_CUDA"] = "1"
     assert mpi.is_cuda_aware()
     del os.environ["XCNN_MPI_CUDA"]
+
+
+def check_sync_batch_norm(ranks):
+    """The statistics and gradients of parts of three examples, some empty, as of all of them."""
+    rng = np.random.default_rng(1)
+    x, dy = rng.standard_normal((2, 3, 4, 5))
+    outputs = []
+    for part in (Part.of(3, ranks.rank, ranks.size), Part(0, 3, 3)):
+        kind = nn.BatchNorm1d if part.size == 3 else nn.SyncBatchNorm
+        layer = kind(4, dtype="float64")
+        own = xcnn.Tensor(x[part.rows], requires_grad=True)
+        y = layer(own)
+        y.backward(dy[part.rows])
+        gradients = [a.grad.numpy() for a in layer.parameters()]
+        outputs.append([y.numpy(), own.grad.numpy(), *gradients, layer.running_var.numpy()])
+    (y, dx, *sums, var), (whole, whole_dx, *whole_sums, whole_var) = outputs
+    for total in sums:
+        ranks.all_reduce(total)
+    for found, expected in (
+        *((np.concatenate(ranks.gather(a)), b) for a, b in ((y, whole), (dx, whole_dx))),
+        *zip((*sums, var), (*whole_sums, whole_var), strict=True),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)

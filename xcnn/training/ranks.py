@@ -139,7 +139,8 @@ class Ranks:
         if not (counts[:-1] >= 0).all():
             raise DataError("some ranks have fewer batches than others: give all the same data")
         start = int(counts[: self.communicator.rank].sum())
-        with random.shard(start, count, int(counts[:-1].sum())):
+        total = int(counts[:-1].sum())
+        with using(self.communicator), random.shard(start, count, total):
             yield int(counts[-1])
 
     def end(self) -> None:
