@@ -142,7 +142,9 @@ def report() -> Iterator[str]:
     inside = f"{NVLINK.latency * 1e6:.1f} µs, {NVLINK.bandwidth / 1e9:.0f} GB/s"
     yield f"nodes of {PER_NODE} GPUs; within: {inside}; between: {WIRE * 1e6:.1f} µs"
     yield f"GB/s of each GPU between nodes: {rates}"
-    yield f"a step sends buckets of {BUCKET >> 20} MiB, and {VOTES} small all-reduces"
+    calls: list[float] = []
+    simulate(step(Setting(8, GOYAL, votes=0)), lambda size: calls.append(size) or 0.0, BUCKET)
+    yield f"a step sends {len(calls)} buckets of about {BUCKET >> 20} MiB, and {VOTES} small arrays"
     counts = [sum(column) for column in zip(*layers(), strict=True)]
     yield (
         f"ResNet-50: {counts[1]:,} parameters, {FLOAT * counts[1] / 1e6:.1f} MB of gradients, "
