@@ -5,6 +5,7 @@
 it is left out without g++. ``cuda`` is included if a GPU responds.
 """
 
+import gc
 import itertools
 import json
 import os
@@ -75,6 +76,18 @@ def pytest_cmdline_main(config):
             config.option.numprocesses = "auto"
         if config.option.dist == "no":
             config.option.dist = "worksteal"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Collect the tests without looking for garbage among them, then or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 LARGE = 24  # tests per function
