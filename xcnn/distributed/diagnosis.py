@@ -32,7 +32,7 @@ def identity() -> dict[str, Any]:
     has_affinity = hasattr(os, "sched_getaffinity")
     cores = os.sched_getaffinity(0) if has_affinity else range(os.cpu_count() or 1)
     place = {"machine": socket.gethostname(), "cores": sorted(cores)}
-    return {**place, "same": {**versions, "xcnn and of the program": fingerprint.of_code()}}
+    return {**place, "same": {**versions, "the code": fingerprint.of_code()}}
 
 
 def check_same(identities: list[dict[str, Any]]) -> None:

@@ -218,23 +218,24 @@ class Ranks:
     def start_reduce(self, model: Module, optimizer: Optimizer) -> None:
         """Send gradients while the next backward goes on, the last one of a step."""
         if not self.is_alone:
-            key = [id(p) for p in optimizer.params if p.requires_grad]
-            if self._reducer is None or key != self._reduced:
-                self.close()
-                trained = set(key)
-                params = [p for p in model.parameters() if id(p) in trained]
-                buffers = _statistics(model)
-                self._reducer = Reducer(self.communicator, params, buffers, self.compression)
-                self._reduced = key
-            self._reducer.start()
+            self._reducer_of(model, optimizer).start()
 
     def reduce(self, model: Module, optimizer: Optimizer) -> None:
         """Replace the gradients by their sums over the ranks."""
         if not self.is_alone:
-            if self._reducer is None or not self._reducer.is_started:
-                self.start_reduce(model, optimizer)
-            assert self._reducer is not None
-            self._reducer.finish()
+            self._reducer_of(model, optimizer).finish()
+
+    def _reducer_of(self, model: Module, optimizer: Optimizer) -> Reducer:
+        """The reducer of the parameters that are trained now."""
+        trained = [p for p in optimizer.params if p.requires_grad]
+        if self._reducer is None or [*map(id, trained)] != self._reduced:
+            self.close()
+            self._reduced = [*map(id, trained)]
+            order = {id(p): place for place, p in enumerate(model.parameters())}
+            trained.sort(key=lambda p: order.get(id(p), len(order)))
+            buffers = _statistics(model)
+            self._reducer = Reducer(self.communicator, trained, buffers, self.compression)
+        return self._reducer
 
     def total(self, divisor: Any, backend: backends.Backend) -> Any:
         """The sum of a number over the ranks; on the device if it is there."""
