@@ -20,6 +20,7 @@ from typing import Any
 from .. import backends
 from ..checks import check_choice
 from ..communicator import SINGLE, Communicator, Work, current, set_current
+from ..training import Reducer
 from . import diagnosis, environment
 from .environment import Launch
 from .failures import StoreChannel, Watch, fail
@@ -28,6 +29,7 @@ from .store import Store
 __all__ = [
     "Communicator",
     "Launch",
+    "Reducer",
     "Store",
     "StoreChannel",
     "Watch",
