@@ -1,6 +1,7 @@
 """Checks of the communicator, run in several processes by ``test_mpi.py``."""
 
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -23,6 +24,13 @@ def check_ranks(ranks):
     assert (ranks.local_rank, ranks.local_size) == (ranks.rank, ranks.size)
     assert ranks.is_main == (ranks.rank == 0)
     return [ranks.rank, ranks.size]
+
+
+def check_no_memory_is_left(ranks):
+    """What MPICH shares has no name any more, so it ends with the last process."""
+    maps = pathlib.Path("/proc/self/maps")
+    lines = maps.read_text().splitlines() if maps.exists() else []
+    assert all(line.endswith("(deleted)") for line in lines if "mpich_shm" in line)
 
 
 def check_sums_of_all_types(ranks):

@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import Any
 
 from .. import backends
@@ -113,6 +114,9 @@ class MPICommunicator(Communicator):
         self.rank, self.size = world.rank, world.size
         machine = world.Split_type(MPI.COMM_TYPE_SHARED, key=world.rank)
         self.local_rank, self.local_size = machine.rank, machine.size
+        machine.Barrier()  # all have opened it
+        if self.local_rank == 0:
+            _unlink_shared_memory()
         self._is_cuda_aware = is_cuda_aware()
         self._works: deque[_Work] = deque()
         self._counts = dict.fromkeys(("all-reduce", "broadcast", "gather", "share", "barrier"), 0)
@@ -353,6 +357,18 @@ def _parts(values: Array) -> list[Array]:
     if not values.size:
         return []
     return [values[part] for part in split_range(len(values), -(-len(values) // _MOST))]
+
+
+def _unlink_shared_memory() -> None:
+    """Let the memory that MPICH shares on this machine end with the processes, also killed ones.
+
+    MPICH removes its name only at a regular end: each failed run would leave some megabytes.
+    """
+    with suppress(OSError):  # another system than Linux
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            path = line.split()[-1]
+            if path.startswith("/dev/shm/mpich_shm_"):
+                Path(path).unlink(missing_ok=True)
 
 
 def is_cuda_aware() -> bool:
