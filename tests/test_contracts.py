@@ -1,6 +1,7 @@
 """What every backend promises, one section per row of the table of contracts."""
 
 import ast
+import functools
 import math
 
 import numpy as np
@@ -1060,11 +1061,16 @@ def test_errors_are_the_same_class_everywhere(backend, call, error, text):
     assert isinstance(caught.value, BUILT_IN[error])
 
 
+@functools.cache
+def parsed():
+    return [(path.name, ast.parse(path.read_text(encoding="utf-8"))) for path in SOURCES]
+
+
 def nodes(kind):
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for name, tree in parsed():
+        for node in ast.walk(tree):
             if isinstance(node, kind):
-                yield f"{path.name}:{node.lineno}", node
+                yield f"{name}:{node.lineno}", node
 
 
 def test_no_assert_meets_a_user():

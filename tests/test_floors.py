@@ -56,14 +56,20 @@ def statements(tree, later):
 
 def imports(name, path, later=True):
     """Full names of what a file imports; ``from x import y`` is x.y."""
-    package = package_of(name, path)
+    return _imports(name, path, later)
+
+
+@functools.cache
+def _imports(name, path, later):
+    package, names = package_of(name, path), []
     for node in statements(ast.parse(path.read_text(encoding="utf-8")), later):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             start = [*base, *(node.module or "").split(".")] if node.module else base
-            yield from (".".join([*start, alias.name]) for alias in node.names)
+            names += [".".join([*start, alias.name]) for alias in node.names]
+    return names
 
 
 def package_of(name, path):
