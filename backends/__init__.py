@@ -25,6 +25,7 @@ from .base import (
     as_bits,
     by_library,
     by_type,
+    copy,
     find,
     of,
     of_each,
@@ -50,6 +51,7 @@ __all__ = [
     "as_bits",
     "available",
     "by_type",
+    "copy",
     "cuda_devices",
     "diagnosis",  # imported on first use
     "find",

@@ -1137,6 +1137,12 @@ def of(array: Any) -> Backend:
     return backend
 
 
+def copy(array: Array) -> Array:
+    """A copy on the same device, whichever is current."""
+    with of(array).active():
+        return array.copy()
+
+
 def of_each(arrays: Sequence[Any]) -> list[Backend | None]:
     """:func:`of` for each array, None for None."""
     return [None if array is None else of(array) for array in arrays]

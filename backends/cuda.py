@@ -473,14 +473,14 @@ class CudaBackend(Backend):
     # -- random numbers and losses ----------------------------------------------------------
 
     def random_bits(self, count: int, key: int, part: Columns | None = None) -> Array:
-        out, key = self.xp.empty(count, "uint32"), np.uint64(key & MASK64)
+        out, seed = self.xp.empty(count, "uint32"), np.uint64(key & MASK64)
         variant = self._kernels.variant("random", np.dtype("float32"), [out])
         if part is None:
-            size, arguments = -(-count // 8), (out, key, variant.index(count))
+            size, arguments = -(-count // 8), (out, seed, variant.index(count))
             self._kernels.launch(variant, "random_bits", grid(size), arguments)
             return out
         rows, blocks = count // part[1], (part[1] + 14) // 8
-        arguments = out, key, variant.index(rows), *map(np.uint64, part)
+        arguments = out, seed, variant.index(rows), *map(np.uint64, part)
         self._kernels.launch(variant, "random_columns", grid(rows * blocks), arguments)
         return out
 

@@ -10,6 +10,7 @@
 | ``table`` | the report as text and as a plot |
 | ``gpu`` | checks that need a GPU: test suite, bandwidth, determinism |
 | ``shards`` | reading a data set of the size of ImageNet from tar shards |
+| ``distributed`` | several processes: measured, modelled, and planned on paper |
 | ``methods``, ``choices``, ``accuracy``, ``curves`` | the measurements behind docs/ |
 """
 

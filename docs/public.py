@@ -23,7 +23,7 @@ import griffe
 
 #: pages of the reference: the modules that each lists
 PAGES = {
-    "xcnn": ["xcnn"],
+    "xcnn": ["xcnn", "xcnn.random"],
     "training": ["xcnn.training", "xcnn.callbacks"],
     "nn": ["xcnn.nn"],
     "functional": ["xcnn.functional"],

@@ -220,6 +220,19 @@ def strict():
     return STRICT
 
 
+GPUS = [STRICT, *(cuda.CudaBackend(strict_cupy, index) for index in (1, 2))]
+
+
+@pytest.fixture
+def gpus(strict, monkeypatch):
+    """Three GPUs of the stand-in; using memory of one while another is current is an error."""
+    monkeypatch.setattr(strict_cupy.cuda, "_devices", len(GPUS))
+    backends.register(strict_cupy.ndarray, lambda array: GPUS[array.device.id])
+    yield GPUS
+    strict_cupy.cuda.Device(0).use()
+    backends.register(strict_cupy.ndarray, lambda array: STRICT)
+
+
 @pytest.fixture(scope="session")
 def evaluate(backend):
     """``evaluate(F.conv2d, x, w, b, stride=2)``: the :class:`Result` of that call on the device."""

@@ -452,3 +452,23 @@ def test_nothing_waits_in_a_step_with_uploads(strict):
     others = [line for line in syncs if "transfer.py" not in line]
     # the loss, the right answers, what they are divided by, and whether the weights are finite
     assert [line.split(" at ")[0] for line in others] == [*["float"] * 4, "bool"]
+
+
+def test_a_training_uses_the_memory_of_its_gpu_only(gpus):
+    """The second, though the first is CUDA's current device."""
+    x, y = normal(12, 1, 8, 8, dtype="float32"), np.arange(12) % 3
+
+    def trainer():
+        layers = nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5)
+        model = nn.Sequential(*layers, nn.Linear(72, 3)).to(gpus[1])
+        return xcnn.Trainer(model, optim.Adam(model.parameters()), metrics=["f1"])
+
+    first, second = trainer(), trainer()
+    first.fit(x, y, epochs=1, batch_size=5, validation=(x, y), progress=False)
+    second.load_state_dict(first.state_dict())
+    second.fit(x, y, epochs=1, batch_size=5, progress=False)
+    np.testing.assert_array_equal(first.predict(x).shape, second.predict(x).shape)
+    assert {p.data.device.id for p in second.model.parameters()} == {1}
+    assert second.evaluate(x, y)["f1"] >= 0
+    half = xcnn.tensor(x, device=gpus[1]).astype("int32")
+    assert half.data.device.id == 1

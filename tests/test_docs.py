@@ -24,7 +24,7 @@ import pytest
 
 import xcnn
 import xcnn.functional as F
-from xcnn import backends, cli, extend, models, nn, optim
+from xcnn import backends, cli, communicator, extend, models, nn, optim
 
 from .conftest import normal
 
@@ -157,10 +157,17 @@ def metrics(names, printed):
     assert within.compute() == 0.5
 
 
+def several_ranks(names, printed):
+    communicator.set_current(communicator.SINGLE)
+    assert names["everyone"] == [{"rank": 0}]
+    assert names["total"].tolist() == [1, 1, 1]
+
+
 #: what is checked after the examples of a page
 CHECKS = {
     "docs/backends.md": backend,
     "docs/data.md": data,
+    "docs/distributed.md": several_ranks,
     "docs/extending.md": extending,
     "docs/library.md": library,
     "docs/metrics.md": metrics,
@@ -282,6 +289,8 @@ def test_commands(words, capsys):
     ]
     while re.fullmatch(r"\w+=\S*", words[0]):
         words = words[1:]
+    if words[0] == "mpiexec":
+        words = words[words.index("-n") + 2 :]
     program, *rest = words[: words.index(">") if ">" in words else None]
     if program == "xcnn":
         try:

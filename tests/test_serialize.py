@@ -57,6 +57,7 @@ LAYERS = [
     (nn.MaxUnpool2d(2, stride=(2, 1)), (IMAGES, WHERE)),
     (nn.MaxUnpool3d((1, 2, 2)), (IMAGES[:, :, None], WHERE[:, :, None])),
     (nn.BatchNorm3d(4), (VOLUMES,)),
+    (nn.SyncBatchNorm(4, 1e-3), (VOLUMES,)),
     (nn.InstanceNorm1d(4, affine=True), (IMAGES[:, :, 0],)),
     (nn.InstanceNorm3d(4, track_running_stats=True), (VOLUMES,)),
     (nn.RMSNorm(5, eps=0.1), (ROWS,)),

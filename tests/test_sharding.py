@@ -25,7 +25,7 @@ def test_parts_cover_the_batch_in_order():
             parts = [Part.of(total, rank, ranks) for rank in range(ranks)]
             rows = [n for part in parts for n in range(total)[part.rows]]
             assert rows == list(range(total))
-            sizes = {part.count for part in parts}
+            sizes = {part.size for part in parts}
             assert max(sizes) - min(sizes) <= 1
 
 
@@ -97,7 +97,7 @@ def test_a_permutation_of_the_part_keeps_the_order_of_the_whole():
     for part in (Part(0, 4, 9), Part(4, 5, 9)):
         xcnn.manual_seed(1)
         with xcnn.random.shard(*part):
-            own = xcnn.randperm(part.count).numpy() + part.start
+            own = xcnn.randperm(part.size).numpy() + part.start
             assert xcnn.random.next_key() == after
         assert own.tolist() == [n for n in whole if n in range(9)[part.rows]]
 
@@ -154,7 +154,7 @@ def test_the_parts_are_the_batches(source, ranks):
     assert_same(loader, ranks)
 
 
-def test_a_part_reads_its_own_items_and_knows_its_place():
+def test_a_part_reads_its_own_items_and_has_the_whole_position():
     class Watched(data.Dataset):
         def __init__(self):
             self.read = []
@@ -168,8 +168,7 @@ def test_a_part_reads_its_own_items_and_knows_its_place():
 
     dataset = Watched()
     loader = DataLoader(dataset, 4).shard(1, 2)
-    parts = [(part, x.tolist()) for part, (x,) in loader.with_parts()]
-    assert parts == [((2, 2, 4), [2, 3]), ((2, 2, 4), [6, 7]), ((1, 1, 2), [9])]
+    assert [x.tolist() for (x,) in loader] == [[2, 3], [6, 7], [9]]
     assert dataset.read == [2, 3, 6, 7, 9]
     assert len(loader) == 3
     assert loader.state_dict() == {**DataLoader(dataset, 4).state_dict(), "epoch": 1}
@@ -239,9 +238,10 @@ def test_mixing_stays_in_the_part(name):
     transform = RECIPES[name].make((4, 4), 8)
     for rank in range(3):
         loader = DataLoader((x, np.arange(8)), 8, transform=transform).shard(rank, 3)
-        part, (mixed, labels) = next(iter(loader.with_parts()))
-        rows = Part(*part).rows
-        assert mixed.shape == (part[1], 1, 4, 4)
-        assert labels[:, rows].sum() == pytest.approx(part[1])
+        mixed, labels = next(iter(loader))
+        part = Part.of(8, rank, 3)
+        rows = part.rows
+        assert mixed.shape == (part.size, 1, 4, 4)
+        assert labels[:, rows].sum() == pytest.approx(part.size)
         assert mixed.min() >= rows.start
         assert mixed.max() <= rows.stop - 1

@@ -100,7 +100,7 @@ class GradScaler:
 
     def state_dict(self) -> dict[str, Array]:
         """Return the state to resume from, one array of four numbers."""
-        return {"scaler": self._state.copy()}
+        return {"scaler": backends.copy(self._state)}
 
     @loads_state
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -86,7 +86,7 @@ def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool
         Default: as ``data``; Python's floats become float32, its ints int64.
     """
     made = as_tensor(data, dtype, device).detach()
-    return Tensor(made.data.copy(), requires_grad)
+    return Tensor(backends.copy(made.data), requires_grad)
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:

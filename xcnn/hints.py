@@ -10,7 +10,7 @@ from .errors import UnknownNameError, did_you_mean
 _RECURRENT = "recurrent networks are not part of xcnn; use nn.Conv1d or nn.MultiheadAttention"
 _TRANSFORMER = "build the block from nn.MultiheadAttention, nn.LayerNorm and nn.Linear"
 _LAZY = "use the class without Lazy, and pass the number of input channels or features"
-_SEVERAL = "training on several machines is not part of xcnn yet; train on one device"
+_SEVERAL = "use xcnn.distributed.init() and xcnn.Trainer(..., distributed=True)"
 _QUANTISED = "quantised networks are not part of xcnn; export to ONNX and quantise there"
 _COMPLEX = "complex numbers are not part of xcnn; use two real channels"
 _SPARSE = "sparse tensors are not part of xcnn; use a dense one"
@@ -114,6 +114,7 @@ DATA = {
     "ConcatDataset": "write a Dataset with __len__ and __getitem__",
     "SubsetRandomSampler": "use DataLoader(Subset(dataset, indices), shuffle=True)",
     "TensorDataset": "use ArrayDataset(x, y), or the tuple (x, y) itself",
+    "WebDataset": "use ShardFolder(path)",
     "random_split": "use Subset(dataset, indices), split or kfold",
 }
 _THREADS = "leave it out: workers are threads"
@@ -150,7 +151,6 @@ TOP = {
     "is_tensor": "use isinstance(x, xcnn.Tensor)",
     "bfloat16": "bfloat16 is not part of xcnn; use float16 or float32",
     "compile": "leave it out: operations run at once",
-    "distributed": _SEVERAL,
     "hub": "use xcnn.models.create(name, weights=...)",
     "jit": "use xcnn.onnx.export",
     "multiprocessing": "use the workers of xcnn.data.DataLoader",

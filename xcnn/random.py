@@ -19,6 +19,11 @@ from .errors import ArgumentError, show
 if TYPE_CHECKING:
     from .sharding import Part
 
+__all__ = [
+    *("generator", "get_state", "manual_seed", "next_key", "seeded", "set_state"),
+    *("shard", "whole"),
+]
+
 _generator: np.random.Generator | None = None  # importing numpy.random takes a while
 
 
@@ -139,9 +144,9 @@ def part(length: int) -> tuple[int, int, int] | None:
     None outside of :func:`shard`, or if they are not those of the batch.
     """
     own = _thread.part
-    if own is None or not own.count or not length or length % own.count:
+    if own is None or not own.size or not length or length % own.size:
         return None
-    repeats = length // own.count
+    repeats = length // own.size
     return repeats * own.start, length, repeats * own.total
 
 
@@ -163,9 +168,19 @@ def whole(rng: np.random.Generator, count: int) -> tuple[np.random.Generator, in
         Rows of the whole batch, of which ``count`` may be a part.
     rows : slice
         Which of them they are.
+
+    Examples
+    --------
+    In an augmentation of images ``x``:
+
+    >>> def shifts(x, rng):
+    ...     rng, total, rows = xcnn.random.whole(rng, len(x))
+    ...     return [int(rng.integers(-2, 3)) for _ in range(total)][rows]
+    >>> len(shifts(x_train[:5], xcnn.random.generator()))
+    5
     """
     own = getattr(rng, "part", None)
-    if own is None or own.count != count:
+    if own is None or own.size != count:
         return rng, count, slice(0, count)
     return np.random.Generator(rng.bit_generator), own.total, own.rows
 

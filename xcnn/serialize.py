@@ -256,6 +256,7 @@ def read(path: AnyPath, mapped: bool = False) -> tuple[dict[str, Array], dict[st
             raise ValueError("the metadata are not strings")
         entries = sorted(header.items(), key=lambda entry: entry[1]["data_offsets"])
         arrays, end = {}, 0
+        array: Array
         for name, entry in entries:
             code, shape = entry["dtype"], entry["shape"]
             if code not in _STORED:
@@ -265,12 +266,12 @@ def read(path: AnyPath, mapped: bool = False) -> tuple[dict[str, Array], dict[st
             if entry["data_offsets"] != [start, end] or not 0 <= start <= end <= left - length:
                 raise ValueError(f"{name!r}, {code} {shape}, is at {entry['data_offsets']}")
             if mapped and size:
-                stored = np.memmap(file, _STORED[code], "r", 8 + length + start, tuple(shape))
-                stored = stored.view(np.ndarray)  # items of a memmap take longer to read
+                array = np.memmap(file, _STORED[code], "r", 8 + length + start, tuple(shape))
+                array = array.view(np.ndarray)  # items of a memmap take longer to read
                 file.seek(8 + length + end)
             else:
-                stored = np.fromfile(file, _STORED[code], size).reshape(shape)
-            arrays[name] = _decode(stored, code)
+                array = np.fromfile(file, _STORED[code], size).reshape(shape)
+            arrays[name] = _decode(array, code)
         if end != left - length:
             raise ValueError(f"{left - length} bytes of arrays, expected {end}")
         return arrays, metadata

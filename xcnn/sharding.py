@@ -11,10 +11,10 @@ import numpy as np
 
 
 class Part(NamedTuple):
-    """Which rows of a batch of ``total`` a process has: ``count`` of them, from ``start`` on."""
+    """Which rows of a batch of ``total`` a process has: ``size`` of them, from ``start`` on."""
 
     start: int
-    count: int
+    size: int
     total: int
 
     @classmethod
@@ -26,7 +26,7 @@ class Part(NamedTuple):
     @property
     def rows(self) -> slice:
         """The rows of the whole batch."""
-        return slice(self.start, self.start + self.count)
+        return slice(self.start, self.start + self.size)
 
 
 class ShardGenerator(np.random.Generator):
@@ -47,7 +47,7 @@ class ShardGenerator(np.random.Generator):
 
     def permutation(self, x: Any, axis: int = 0) -> Any:
         """Of an int: the order of the part's rows in a permutation of all."""
-        if not isinstance(x, int | np.integer) or x != self.part.count:
+        if not isinstance(x, int | np.integer) or x != self.part.size:
             return super().permutation(x, axis)
         start, stop = self.part.rows.start, self.part.rows.stop
         order = super().permutation(self.part.total)
@@ -60,7 +60,7 @@ def _for_the_part(draw: Callable[..., Any], signature: inspect.Signature) -> Cal
         given = signature.bind(self, *arguments, **settings)
         size = given.arguments.get("size")
         shape = size if isinstance(size, tuple | list) else (size,)
-        if not shape or shape[0] is None or shape[0] != self.part.count:
+        if not shape or shape[0] is None or shape[0] != self.part.size:
             return draw(self, *arguments, **settings)
         given.arguments["size"] = (self.part.total, *shape[1:])
         return draw(*given.args, **given.kwargs)[self.part.rows]

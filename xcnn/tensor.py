@@ -291,7 +291,8 @@ class Function:
         arrays = [None if t is None else t._data for t in tensors]
         self.backend = self._common_backend(arrays)
         if _mode.autocast:
-            arrays = _cast_to_half(arrays)
+            with self.backend.active():
+                arrays = _cast_to_half(arrays)
         if _mode.recording:
             self.needs_grad = tuple([t is not None and t._requires for t in tensors])
             self.recorded = self.differentiable and True in self.needs_grad

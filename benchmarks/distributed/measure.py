@@ -21,13 +21,17 @@ from typing import Any
 
 from benchmarks import ROOT, machine
 from benchmarks.distributed import model
-from benchmarks.distributed.model import Cost, Piece, Step, simulate
+from benchmarks.distributed.model import Piece, Step, simulate
 from benchmarks.distributed.rank import NETWORKS, SLOW
 from benchmarks.outcome import Failed, write_json
 from benchmarks.session import say
 
-SIZES = tuple(4**n for n in range(1, 13))  # 4 bytes to 16 MiB
-TCP = {"UCX_TLS": "tcp,self", "MPIR_CVAR_NOLOCAL": "1"}  # MPICH: over the loopback device
+SIZES = tuple(4**n for n in range(1, 13))  # 4 bytes to 16 MiB; --quick: every third, to 1 MiB
+TCP = {  # MPICH: over the loopback device, without warnings at the end
+    "UCX_TLS": "tcp,self",
+    "MPIR_CVAR_NOLOCAL": "1",
+    "UCX_LOG_LEVEL": "error",
+}
 LIMIT = 300.0  # seconds for each start
 WAYS = {  # of blocks with communication
     "none": "without communication",
@@ -63,7 +67,9 @@ def main(options: argparse.Namespace) -> int:
     device = "cuda" if options.engine == "nccl" else "cpu"
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     report: dict[str, Any] = {"date": date, "machine": machine.describe(device)}
+    sizes = SIZES[:: 3 if options.quick else 1]
     report |= {"engine": options.engine, "ranks": options.ranks, "rounds": options.rounds}
+    report["sizes"] = sizes
     turns: dict[str, list[dict[str, Any]]] = {}
     try:
         for number in range(options.rounds):
@@ -71,7 +77,7 @@ def main(options: argparse.Namespace) -> int:
                 say(f"round {number + 1} of {options.rounds}: {lane}")
                 message = {"engine": engine, "device": device, "networks": options.network}
                 message |= {"blocks": blocks, "seconds": options.seconds}
-                message["sizes"] = SIZES[: 6 if options.quick else None] if engine else ()
+                message["sizes"] = sizes if engine else ()
                 ranks = options.ranks if engine else 1
                 turns.setdefault(lane, []).append(start(message, ranks, threads, variables))
     except Failed as failure:
@@ -160,26 +166,23 @@ def observed(block: dict[str, Any]) -> Step:
     )
 
 
-def line(times: Sequence[float]) -> tuple[float, float]:
-    """The fitted seconds, and seconds per byte, of an all-reduce."""
-    return model.fit(SIZES[: len(times)], times)
+def predicted(
+    blocks: dict[str, Any], cost: tuple[float, float], ranks: int
+) -> dict[str, list[float]]:
+    """By way, seconds of a step: if the network works alone, and if it takes the rank's thread.
 
+    ``cost`` has the seconds, and the seconds per byte, of an all-reduce.
+    """
 
-def predicted(lane: dict[str, Any], network: str, ranks: int) -> dict[str, list[float]]:
-    """By way, seconds of a step: if the network works alone, and if it takes the rank's thread."""
-    start, slope = line(lane["sizes"])
+    def fitted(size: float) -> float:
+        return cost[0] + cost[1] * size
 
-    def cost(size: float) -> float:
-        return start + slope * size
-
-    slow: Cost = model.ring(ranks, SLOW)
-    step = observed(lane[network]["none"])
-    overlapped = [simulate(step, cost, 0, taken=taken).step for taken in (0, 1)]
+    step = observed(blocks["none"])
     return {
         "none": [step.compute],
-        "after": [simulate(step, cost, 0, overlap=False).step],
-        "overlap": overlapped,
-        "slow": [simulate(step, slow, 0).step],
+        "after": [simulate(step, fitted, 0, overlap=False).step],
+        "overlap": [simulate(step, fitted, 0, taken=taken).step for taken in (0, 1)],
+        "slow": [simulate(step, model.ring(ranks, SLOW), 0).step],
     }
 
 
@@ -191,26 +194,28 @@ def render(report: dict[str, Any]) -> Iterator[str]:
     ranks, lanes = report["ranks"], report["lanes"]
     names = {"ranks": "shared memory" if report["engine"] == "mpi" else "NCCL", "tcp": "TCP"}
     names = {lane: name for lane, name in names.items() if lane in lanes}
+    costs, sizes = {}, report["sizes"]
     for lane, name in names.items():
-        start, slope = line(lanes[lane]["sizes"])
-        worst = max(
-            abs(start + slope * n - s) / s
-            for n, s in zip(SIZES, lanes[lane]["sizes"], strict=False)
-        )
+        times = lanes[lane]["sizes"]
+        start, slope = costs[lane] = model.fit(sizes, times)
+        errors = [abs(start + slope * n - t) / t for n, t in zip(sizes, times, strict=True)]
         yield (
             f"all-reduce of {ranks} ranks, {name}: {start * 1e6:.0f} µs + n / "
-            f"{1 / slope / 1e9:.2f} GB/s, within {worst:.0%}"
+            f"{1e-9 / slope:.2f} GB/s, within {max(errors):.0%}"
         )
     for network in (name for name in NETWORKS if name in lanes["ranks"]):
         yield ""
-        yield from table(network, lanes, names, ranks)
+        yield from table(network, lanes, ranks)
+        for lane, name in names.items():
+            yield f"  {name:<34}measured  the model"
+            yield from communication(lanes[lane][network], costs[lane], ranks)
     yield ""
     yield ", ".join(f"{key} {value}" for key, value in report["machine"].items())
     yield f"medians of {report['rounds']} starts of each lane, which take turns"
 
 
-def table(network: str, lanes: dict[str, Any], names: dict[str, str], ranks: int) -> Iterator[str]:
-    """The lines of one network."""
+def table(network: str, lanes: dict[str, Any], ranks: int) -> Iterator[str]:
+    """A network's steps on one process and on all ranks."""
     title, _, batch, _ = NETWORKS[network]
     one, several = lanes["one"][network], lanes["ranks"][network]
     alone, together, weak = (
@@ -229,14 +234,11 @@ def table(network: str, lanes: dict[str, Any], names: dict[str, str], ranks: int
     rows.append((f"1 rank, 1/{ranks} of the images", one["share"]["seconds"], text))
     yield f"{f'{title}, {batch} images':<38}{'ms':>8}"
     yield from (f"  {name:<36}{s * 1e3:>8.2f}  {text}".rstrip() for name, s, text in rows)
-    for lane, name in names.items():
-        yield from communication(lanes[lane], network, name, ranks)
 
 
-def communication(lane: dict[str, Any], network: str, name: str, ranks: int) -> Iterator[str]:
-    """The lines of a network with one kind of connection."""
-    blocks, modelled = lane[network], predicted(lane, network, ranks)
-    yield f"  {name:<34}measured  the model"
+def communication(blocks: dict[str, Any], cost: tuple[float, float], ranks: int) -> Iterator[str]:
+    """A network's steps with one kind of connection, beside the model's."""
+    modelled = predicted(blocks, cost, ranks)
     for way, text in WAYS.items():
         if way in blocks:
             values = " to ".join(f"{s * 1e3:.2f}" for s in modelled[way])

@@ -31,8 +31,8 @@ RANKS = (8, 16, 32, 64, 128, 256, 512, 1024)
 PER_NODE = 8
 IMAGES, EPOCHS, IMAGE_BYTES = 1_281_167, 90, 110e3  # ImageNet: 138 GB of JPEG files
 GOYAL, YOU = 8192, 32_768  # the largest batches without a loss of accuracy: SGD, LARS
-BUCKET, FLOAT = 25 * 2**20, 4
-SPREAD = 0.02
+BUCKET, VOTES = 2**22, 3  # bytes; all-reduces of a few numbers in a step: what the Trainer does
+FLOAT, SPREAD = 4, 0.02
 
 # Images per second of one GPU. A100: NVIDIA's DeepLearningExamples, ResNet-50 v1.5 for PyTorch, NGC
 # container 21.03. P100: 32 images, of which backward takes 120 ms (Goyal et al. 2017, section 4)
@@ -64,6 +64,7 @@ class Setting(NamedTuple):
     sent: int = FLOAT  # bytes for each number of a gradient
     spread: float = 0.0
     synced: bool = False  # whether batch norms are, over all ranks
+    votes: int = VOTES
 
 
 @cache
@@ -96,7 +97,7 @@ def step(setting: Setting) -> Step:
         (seconds / 3 * products / work, setting.sent * parameters, statistics * channels)
         for products, parameters, channels in layers()
     ]
-    forward = [Piece(s, 0, synced) for s, _, synced in parts]
+    forward = [Piece(0, 0, FLOAT)] * setting.votes + [Piece(s, 0, synced) for s, _, synced in parts]
     return Step(forward + [Piece(2 * s, size, synced) for s, size, synced in reversed(parts)])
 
 
@@ -141,6 +142,9 @@ def report() -> Iterator[str]:
     inside = f"{NVLINK.latency * 1e6:.1f} µs, {NVLINK.bandwidth / 1e9:.0f} GB/s"
     yield f"nodes of {PER_NODE} GPUs; within: {inside}; between: {WIRE * 1e6:.1f} µs"
     yield f"GB/s of each GPU between nodes: {rates}"
+    calls: list[float] = []
+    simulate(step(Setting(8, GOYAL, votes=0)), lambda size: calls.append(size) or 0.0, BUCKET)
+    yield f"a step sends {len(calls)} buckets of about {BUCKET >> 20} MiB, and {VOTES} small arrays"
     counts = [sum(column) for column in zip(*layers(), strict=True)]
     yield (
         f"ResNet-50: {counts[1]:,} parameters, {FLOAT * counts[1] / 1e6:.1f} MB of gradients, "
@@ -191,17 +195,18 @@ def limits() -> Iterator[str]:
 
 def variants() -> dict[str, Setting]:
     """What changes at 1,024 GPUs, one thing after the other."""
-    base = Setting(RANKS[-1], GOYAL)
-    tree = base._replace(algorithm="hierarchical")
-    half = tree._replace(sent=2, bucket=BUCKET / 2)
+    ring = Setting(RANKS[-1], GOYAL)
+    tree = ring._replace(algorithm="hierarchical")
+    few = tree._replace(bucket=25 * 2**20)
+    once = few._replace(votes=1)
+    half = once._replace(sent=2, bucket=25 * 2**19)
     large = half._replace(batch=YOU)
     return {
-        "ring": base,
-        "ring, one bucket": base._replace(bucket=math.inf),
+        "ring": ring,
         "hierarchical": tree,
-        "hierarchical, one bucket": tree._replace(bucket=math.inf),
-        "hierarchical, buckets of 4 MiB": tree._replace(bucket=2**22),
-        "gradients sent as float16": half,
+        "and buckets of 25 MiB": few,
+        "and one small all-reduce, not three": once,
+        "and gradients sent as float16": half,
         "and 32,768 images (LARS)": large,
         "and speeds that differ by 2 %": large._replace(spread=SPREAD),
         "and SyncBatchNorm over all GPUs": large._replace(synced=True),
@@ -211,12 +216,12 @@ def variants() -> dict[str, Setting]:
 def changes() -> Iterator[str]:
     """What helps where communication dominates."""
     heads = "step  all-reduces    waiting  efficiency    images/s"
-    yield f"{f'{RANKS[-1]:,} GPUs, float16, HDR':<39}{heads}"
+    yield f"{f'{RANKS[-1]:,} GPUs, float16, HDR':<41}{heads}"
     for name, setting in variants().items():
         t = times(setting)
         milliseconds = [1e3 * s for s in (*t, t.step - step(setting).compute)]
         cells = "{:>7.1f} ms{:>10.1f} ms{:>8.1f} ms".format(*milliseconds)
-        yield f"{name:<33}{cells}{efficiency(setting):>12.0%}{setting.batch / t.step:>12,.0f}"
+        yield f"{name:<35}{cells}{efficiency(setting):>12.0%}{setting.batch / t.step:>12,.0f}"
 
 
 def reading() -> Iterator[str]:

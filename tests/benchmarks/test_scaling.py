@@ -1,15 +1,22 @@
-"""The model of step times on several processes, against closed forms and a clock that ticks."""
+"""The model of step times on several processes, what is measured beside it, and docs/scaling.md."""
 
+import json
 import math
+import re
+import time
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.distributed import model
+from benchmarks import ROOT
+from benchmarks.__main__ import main
+from benchmarks.distributed import measure, model, plan, rank
 from benchmarks.distributed.model import Link, Piece, Step
+from xcnn.communicator import SINGLE, Communicator
 
+STORED = ROOT / "benchmarks/results/distributed.json"
 LINK = Link(latency=5e-6, bandwidth=2e9)
 TICKS = st.integers(0, 6)
 PIECES = st.lists(st.builds(Piece, TICKS, TICKS, TICKS), min_size=1, max_size=8)
@@ -114,3 +121,128 @@ def test_the_slowest_rank():
     drawn = np.random.default_rng(0).standard_normal((20_000, 64)).max(axis=1).mean()
     assert model.slowest(64, 0.1) == pytest.approx(1 + 0.1 * drawn, abs=5e-3)
     assert model.slowest(1, 0.1) == model.slowest(100, 0) == 1
+
+
+# -- ResNet-50 on paper ------------------------------------------------------------------------
+
+
+def test_resnet50():
+    """25.56 million parameters (torchvision), 4.09 billion multiply-adds, 53 batch norms."""
+    products, parameters, channels = zip(*plan.layers(), strict=True)
+    assert sum(parameters) == 25_557_032
+    assert sum(products) == pytest.approx(4.09e9, rel=1e-2)
+    assert sum(c > 0 for c in channels) == 53
+    setting = plan.Setting(8, 2048)
+    step = plan.step(setting)
+    assert step.compute == pytest.approx(256 / 2470)
+    assert sum(piece.bytes for piece in step.pieces) == 4 * 25_557_032
+    assert sum(piece.seconds for piece in step.pieces if piece.bytes) > 2 / 3 * 0.9 * step.compute
+    synced = plan.step(setting._replace(synced=True))
+    assert sum(piece.synced > 0 for piece in synced.pieces) == 2 * 53
+
+
+def test_the_plan_and_the_picture(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    assert main(["scaling", "--plot", str(tmp_path / "s.png")]) == 0
+    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+    check_published(capsys.readouterr().out, "benchmarks scaling")
+
+
+def check_published(printed, command):
+    """The blocks of docs/scaling.md after ``command`` have lines that were printed, in order."""
+    text = (ROOT / "docs/scaling.md").read_text()
+    blocks = re.findall(rf"{command}[^`]*`[^`]*```text\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        assert block.strip("\n") in printed
+
+
+# -- measured ----------------------------------------------------------------------------------
+
+
+class Counting(Communicator):
+    """Two ranks that both have the same array."""
+
+    size = 2
+
+    def __init__(self):
+        self.calls = 0
+
+    def all_reduce(self, array):
+        self.calls += 1
+        array *= 2
+
+    start_all_reduce = None  # must not be called
+
+
+def test_an_all_reduce_can_be_put_off_left_out_or_slowed_down():
+    inner, array = Counting(), np.ones(2500, np.float32)
+    watched = rank.Watched(inner)
+    watched.way = "none"
+    watched.start_all_reduce(array).wait()
+    assert (inner.calls, array[0]) == (0, 1)
+    watched.way = "after"
+    work = watched.start_all_reduce(array)
+    assert inner.calls == 0
+    work.wait()
+    assert (inner.calls, array[0]) == (1, 2)
+    watched.way, start = "slow", time.perf_counter()
+    works = [watched.start_all_reduce(array) for _ in range(3)]
+    assert inner.calls == 1
+    for work in works:
+        work.wait()
+    assert time.perf_counter() - start >= 3 * (2 * 50e-6 + 10_000 / 125e6)
+    assert [size for _, size in watched.log] == [10_000] * 5
+
+
+def test_steps_of_one_process():
+    blocks = [("all", "alone", 1), ("share", "alone", 0.5)]
+    found = rank.steps("lenet", blocks, "cpu", rank.Watched(SINGLE), 0)
+    assert found["gradients"] == 4 * 61_706
+    assert found["steps"] == 2
+    for title, _, _ in blocks:
+        assert 1e-5 < found[title]["seconds"] < 10
+        assert found[title]["bytes"] == []
+
+
+def test_the_model_of_what_was_measured():
+    """Two buckets, after 3 and 5 s; an all-reduce takes 1 s and 1 for each byte."""
+    blocks = {"none": {"seconds": 6.0, "ready": [3.0, 5.0], "bytes": [1, 2]}}
+    assert measure.observed(blocks["none"]) == Step([Piece(3, 1), Piece(2, 2)], 1)
+    times = measure.predicted(blocks, (1, 1), 2)
+    assert times["none"] == [6]
+    assert times["after"] == [6 + 5]
+    assert times["overlap"] == [6 + 3, 6 + 5]
+
+
+def test_medians_over_rounds():
+    turns = [{"a": {"seconds": s, "ready": [s, 1], "bytes": [4]}} for s in (3.0, 1.0, 2.0)]
+    (found,) = measure.merged(turns).values()
+    assert found == {"seconds": 2, "ready": [2, 1], "bytes": [4], "spread": [3, 1, 2]}
+
+
+def test_published_figures_are_those_of_the_stored_report(capsys):
+    assert main(["distributed", "--show", str(STORED)]) == 0
+    check_published(capsys.readouterr().out, "benchmarks distributed")
+    report = json.loads(STORED.read_text())
+    for network in rank.NETWORKS:
+        for lane in ("ranks", "tcp"):
+            blocks = report["lanes"][lane][network]
+            assert (
+                blocks["gradients"] <= sum(blocks["overlap"]["bytes"]) < 1.02 * blocks["gradients"]
+            )
+
+
+@pytest.mark.exhaustive
+def test_the_command(tmp_path, capsys):
+    pytest.importorskip("mpi4py")
+    if measure.mpiexec() is None:
+        pytest.skip("mpiexec is not installed")
+    path = tmp_path / "d.json"
+    assert main(["distributed", "--quick", "--network", "lenet", "--json", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert main(["distributed", "--show", str(path)]) == 0
+    assert capsys.readouterr().out == printed
+    assert "2 ranks of 1 thread" in printed
+    wire = json.loads(path.read_text())["lanes"]["tcp"]["lenet"]["overlap"]["wire"]
+    assert 0.9 < wire / (4 * 61_706) < 1.5  # 2 (P - 1) / P of the gradients, and headers

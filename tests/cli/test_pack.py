@@ -12,7 +12,9 @@ def test_training_on_shards(run, shades, here):
     done = run("pack shades shards --shard-items 20 --seed 3")
     text = "shards: 32 images to train in 2 shards, 8 images to test in 1 shard\n"
     assert (done.status, done.out, done.err) == (0, text, "")
-    line = "train mlp --image-size 8 --epochs 2 --quiet --device cpu --data shards"
+    line = (
+        "train mlp --image-size 8 --epochs 2 --quiet --device cpu --schedule constant --data shards"
+    )
     assert run(f"{line} --out run").status == 0
     found = config("run")
     assert (found["classes"], found["input_shape"]) == (["dark", "light"], [3, 8, 8])

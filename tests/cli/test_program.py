@@ -56,7 +56,8 @@ def test_options_in_groups(run):
     titles = re.findall(r"^(\S.*):$", run("train --help-all").out, re.MULTILINE)
     assert titles == [
         *("positional arguments", "options", "task", "data", "training", "optimiser"),
-        *("initial and frozen weights", "device", "measuring and logging"),
+        *("initial and frozen weights", "device", "several processes, such as one for each GPU"),
+        "measuring and logging",
         *("run folder, interrupting and repeating", "examples"),
     ]
 

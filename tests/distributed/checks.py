@@ -1,13 +1,16 @@
 """Checks of the communicator, run in several processes by ``test_mpi.py``."""
 
 import os
+import pathlib
 
 import numpy as np
 import pytest
 
-from xcnn import backends, distributed, errors
+import xcnn
+from xcnn import backends, distributed, errors, nn
 from xcnn.backends import cuda
 from xcnn.distributed import mpi
+from xcnn.sharding import Part
 
 from ..strict import cupy as strict_cupy
 
@@ -21,6 +24,13 @@ def check_ranks(ranks):
     assert (ranks.local_rank, ranks.local_size) == (ranks.rank, ranks.size)
     assert ranks.is_main == (ranks.rank == 0)
     return [ranks.rank, ranks.size]
+
+
+def check_no_memory_is_left(ranks):
+    """What MPICH shares has no name any more, so it ends with the last process."""
+    maps = pathlib.Path("/proc/self/maps")
+    lines = maps.read_text().splitlines() if maps.exists() else []
+    assert all(line.endswith("(deleted)") for line in lines if "mpich_shm" in line)
 
 
 def check_sums_of_all_types(ranks):
@@ -134,3 +144,26 @@ def check_cuda_awareness(ranks):
     os.environ["XCNN_MPI_CUDA"] = "1"
     assert mpi.is_cuda_aware()
     del os.environ["XCNN_MPI_CUDA"]
+
+
+def check_sync_batch_norm(ranks):
+    """The statistics and gradients of parts of three examples, some empty, as of all of them."""
+    rng = np.random.default_rng(1)
+    x, dy = rng.standard_normal((2, 3, 4, 5))
+    outputs = []
+    for part in (Part.of(3, ranks.rank, ranks.size), Part(0, 3, 3)):
+        kind = nn.BatchNorm1d if part.size == 3 else nn.SyncBatchNorm
+        layer = kind(4, dtype="float64")
+        own = xcnn.Tensor(x[part.rows], requires_grad=True)
+        y = layer(own)
+        y.backward(dy[part.rows])
+        gradients = [a.grad.numpy() for a in layer.parameters()]
+        outputs.append([y.numpy(), own.grad.numpy(), *gradients, layer.running_var.numpy()])
+    (y, dx, *sums, var), (whole, whole_dx, *whole_sums, whole_var) = outputs
+    for total in sums:
+        ranks.all_reduce(total)
+    for found, expected in (
+        *((np.concatenate(ranks.gather(a)), b) for a, b in ((y, whole), (dx, whole_dx))),
+        *zip((*sums, var), (*whole_sums, whole_var), strict=True),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)

@@ -26,19 +26,10 @@ from xcnn.distributed.nccl import NCCLCommunicator
 from xcnn.distributed.tcp import StoreCommunicator
 from xcnn.errors import ArgumentError, DeviceError, DTypeError
 
-from ..conftest import NO_STRICT, STRICT
+from ..conftest import GPUS
 
-pytestmark = pytest.mark.skipif(bool(NO_STRICT), reason=NO_STRICT)
-GPUS = [STRICT, CudaBackend(strict_cupy, 1), CudaBackend(strict_cupy, 2)]
+pytestmark = pytest.mark.usefixtures("gpus")
 DTYPES = ["float16", "float32", "float64", "int8", "int32", "int64", "uint8", "bool"]
-
-
-@pytest.fixture(autouse=True)
-def gpus(monkeypatch):
-    monkeypatch.setattr(strict_cupy.cuda, "_devices", len(GPUS))
-    backends.register(strict_cupy.ndarray, lambda array: GPUS[array.device.id])
-    yield GPUS
-    backends.register(strict_cupy.ndarray, lambda array: STRICT)
 
 
 class FakeStore:

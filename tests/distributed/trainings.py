@@ -1,5 +1,7 @@
 """Small trainings in float64, for any number of ranks; each returns what the tests compare."""
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from xcnn import callbacks, data, nn, optim
 from xcnn.data import augment
 
 RATE = 0.05
+FOLDER = Path(os.environ.get("XCNN_TEST_FOLDER", "."))
 
 
 def pictures(count):
@@ -59,9 +62,7 @@ class Losses(callbacks.Callback):
         self.values = []
 
     def on_batch_end(self, trainer, step):
-        total, divisor = (
-            map(float, trainer.loss.total(*step[:3])) if step.examples else (0.0, 0.0)
-        )
+        total, divisor = map(float, trainer.loss.total(*step[:3])) if step.examples else (0.0, 0.0)
         total, divisor = trainer.ranks.sums(total, divisor)
         self.values.append(total / divisor)
 
@@ -83,7 +84,7 @@ def train(communicator, model, *data, epochs=5, fit=None, **settings):
     }
 
 
-def lenet(communicator):
+def check_lenet(communicator):
     """With an uneven last batch, dropout, weights without gradients, metrics and clipping."""
     xcnn.manual_seed(0)
     x, y = pictures(103)
@@ -92,7 +93,7 @@ def lenet(communicator):
     return train(communicator, LeNet().to(dtype="float64"), x, y, fit=fit, **settings)
 
 
-def resnet(communicator):
+def check_resnet(communicator):
     """With synchronised batch norm and class weights; the last batch has one picture."""
     xcnn.manual_seed(0)
     model = nn.SyncBatchNorm.convert_sync_batchnorm(ResNet().to(dtype="float64"))
@@ -100,7 +101,7 @@ def resnet(communicator):
     return train(communicator, model, *pictures(130), fit=fit, epochs=6)
 
 
-def streamed(communicator):
+def check_streamed(communicator):
     """An iterable in parts of two batches, with augmentation."""
     xcnn.manual_seed(0)
     x, y = pictures(45)
@@ -125,8 +126,101 @@ def resumed(communicator, folder, step=None):
     """With checkpoints in ``folder``, from which it goes on; stopped at ``step``."""
     xcnn.manual_seed(0)
     x, y = pictures(103)
-    used = [callbacks.ModelCheckpoint(Path(folder), "3steps"), callbacks.EMA(0.9)]
+    used = [callbacks.ModelCheckpoint(folder, "3steps"), callbacks.EMA(0.9)]
     used += [] if step is None else [Stop(step)]
     fit = {"callbacks": used, "resume": folder, "validation": (x[:31], y[:31])}
     model = LeNet().to(dtype="float64")
     return train(communicator, model, x, y, fit=fit, metrics=["auroc"], accumulate=2)
+
+
+def check_whole(communicator):
+    """A training that is not interrupted."""
+    return resumed(communicator, FOLDER / f"whole{communicator.size}")
+
+
+def check_resumed(communicator):
+    """The same, interrupted twice, once on one rank only, and with what it had then."""
+    for step in (7, 16):
+        resumed(communicator, FOLDER / f"again{communicator.size}", step)
+    if communicator.is_main:  # for other numbers of ranks
+        shutil.copytree(FOLDER / f"again{communicator.size}", FOLDER / f"left{communicator.size}")
+    return resumed(communicator, FOLDER / f"again{communicator.size}")
+
+
+def check_resumed_elsewhere(communicator):
+    """The same, begun by one rank less."""
+    if communicator.size <= 2:
+        return None
+    return resumed(communicator, FOLDER / f"left{communicator.size - 1}")
+
+
+def check_again(communicator):
+    """The first one once more, from other initial weights on all ranks but the first."""
+    xcnn.manual_seed(communicator.rank)
+    x, y = pictures(103)
+    settings = {"metrics": ["f1", "auroc"], "clip_norm": 1.0}
+    fit = {"validation": (x[:31], y[:31])}
+    return train(communicator, LeNet().to(dtype="float64"), x, y, fit=fit, **settings)
+
+
+def refused(function, *arguments, **settings):
+    """The text of the error that a call raises."""
+    try:
+        function(*arguments, **settings)
+    except xcnn.errors.XcnnError as error:
+        return f"{type(error).__name__}: {error}"
+    return "no error"
+
+
+class Spoil(callbacks.Callback):
+    """Gives the last rank an infinite weight, or another one, after the second step."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def on_step_end(self, trainer):
+        if trainer.steps == 2 and trainer.ranks.communicator.rank == trainer.ranks.size - 1:
+            next(trainer.model.parameters()).data[...] = self.value
+
+
+def check_refused(communicator):
+    """What is said where ranks differ."""
+    last = communicator.rank == communicator.size - 1
+    x, y = pictures(40)
+
+    def fit(x=x, y=y, seed=0, loss="cross_entropy", batch_size=10, used=(), alone=False):
+        xcnn.manual_seed(0)
+        model = LeNet().to(dtype="float64")
+        trainer = xcnn.Trainer(model, "sgd", loss, distributed=communicator)
+        used = {"callbacks": used, "progress": False}
+        trainer.fit(x, y, 2, batch_size, seed=seed, **used)
+
+    class Alone(data.IterableDataset):
+        def __iter__(self):
+            return iter(zip(x[: 10 * (2 + last)], y, strict=False))
+
+    return {
+        "seed": refused(fit, seed=int(last)),
+        "data": refused(fit, x + 1 if last else x),
+        "loss": refused(fit, loss="nll" if last else "cross_entropy"),
+        "callbacks": refused(fit, used=[callbacks.EMA()] if last else []),
+        "batch": refused(fit, batch_size=communicator.size - 1),
+        "nan": refused(fit, used=[Spoil(np.nan)]),
+        "weights": refused(fit, used=[Spoil(0.5)]),
+        "length": refused(fit, data.DataLoader(Alone(), 10), None),
+    }
+
+
+def check_evaluated(communicator):
+    """Fewer examples than ranks, a learning-rate test, and saving without checkpoints."""
+    xcnn.manual_seed(0)
+    x, y = pictures(43)
+    model = LeNet().to(dtype="float64")
+    trainer = xcnn.Trainer(model, "sgd", metrics=["f1"], distributed=communicator)
+    path = FOLDER / f"saved{communicator.size}.safetensors"
+    trainer.save(path)
+    found = trainer.find_lr(x, y, steps=9, batch_size=10)
+    trainer.load(path)
+    evaluated = [trainer.evaluate(x[:n], y[:n]) for n in (1, 2, 43)]
+    values = [result[k] for result in evaluated for k in sorted(result)]
+    return {"values": [*found.losses, *found.rates, *values]}

@@ -114,7 +114,7 @@ class Event:
 
     @property
     def done(self):
-        """Whether the work before it is done, as all but NCCL's always is; the host knows it then."""
+        """Whether the work before it is done, as all but NCCL's always is; then the host knows."""
         is_done = all(call.is_ready for call in self._pending)
         if is_done:
             _wait(_HOST, self._past)

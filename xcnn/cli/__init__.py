@@ -95,6 +95,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     given = sys.argv[1:] if argv is None else argv
+    if "--distributed" in given:  # first, so that one process prints what all of them find
+        from .. import distributed
+
+        distributed.init()
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         # the parser needs their options

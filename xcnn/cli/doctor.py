@@ -2,30 +2,40 @@
 
 xcnn doctor
 xcnn doctor > report.txt
+mpiexec -n 4 xcnn doctor --distributed
 """
 
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import importlib.metadata
 import os
 import platform
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from .. import __version__, backends
 from ..backends import diagnosis
-from .options import Parser, print_rows
+from ..errors import ArgumentError
+from .options import Parser, print_rows, print_table
 
 _PACKAGES = ("numpy", "scipy", "tqdm", "onnx", "onnxruntime", "pillow", "matplotlib")
 
 
+_MINUTE = 60.0
+
+
 def add_options(parser: Parser) -> None:
-    pass
+    several = "check and time the processes that mpiexec, srun or torchrun started"
+    parser.add("--distributed", several, action="store_true")
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> bool:
+    if arguments.distributed:
+        return _run_distributed()
     rows = [
         ("xcnn", f"{__version__} in {Path(__file__).parents[1]}"),
         ("Python", f"{platform.python_version()} on {platform.platform()}"),
@@ -39,6 +49,46 @@ def run(arguments: argparse.Namespace) -> None:
         ("BLAS threads", _threads()),
     ]
     print_rows(rows)
+    return False
+
+
+def _run_distributed() -> bool:
+    """The ranks, the time of sums, and what is wrong; returns whether anything is."""
+    from .. import distributed
+
+    count = distributed.launched()
+    if count == 1:
+        raise ArgumentError(
+            "this is one process: start several, such as mpiexec -n 4 xcnn doctor --distributed "
+            '(needs: pip install "xcnn[mpi]"), or with srun or torchrun'
+        )
+    # ends the process even while MPI holds Python
+    faulthandler.dump_traceback_later(_MINUTE, exit=True)
+    ranks = distributed.init(timeout=_MINUTE)
+    faulthandler.cancel_dump_traceback_later()
+    identities = ranks.gather(
+        {
+            **distributed.diagnosis.identity(),
+            "text": f"{socket.gethostname()}, {distributed.device()}, BLAS threads {_threads()}",
+        }
+    )
+    table = [*distributed.diagnosis.transfers(ranks)]
+    problems = distributed.diagnosis.problems(ranks, identities)
+    if ranks.is_main:
+        print_rows(
+            [
+                ("processes", f"{ranks.size}, connected by {ranks.engine}"),
+                *((f"rank {i}", one["text"]) for i, one in enumerate(identities)),
+                *identities[0]["same"].items(),
+            ]
+        )
+        print()
+        print_table([("sum of", "time", "bandwidth"), *table])
+        print()
+        for text in problems:
+            print(f"problem: {text}")
+        print("problems were found" if problems else "all results are right, no problem was found")
+    return bool(problems)
 
 
 def _gpus() -> Iterator[tuple[str, str]]:

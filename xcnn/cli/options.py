@@ -204,7 +204,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Report an error in one line, without the usage."""
-        self.exit(2, f"{self.prog}: error: {printable(message)}; see {self.prog} --help\n")
+        text = f"{self.prog}: error: {printable(message)}; see {self.prog} --help\n"
+        self.exit(2, text if communicator.current().is_main else None)
 
 
 class _Help(argparse.Action):

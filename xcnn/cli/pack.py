@@ -23,9 +23,9 @@ def add_options(parser: Parser) -> None:
     parser.add("out OUT", "folder for the shards; it must be new or empty", type=path)
     parser.add("--shard-size SIZE", "size of a shard", type=size, default="256MiB")
     parser.add("--shard-items N", "at most N images in a shard", type=count)
-    held_out = "seed of the order, and of the images that are held out for testing"
+    held_out = "seed of the order and the held-out test images"
     parser.add("--seed N", held_out, type=seed, default=0)
-    skip = "decode every image, and leave out the damaged ones, with a warning"
+    skip = "leave out damaged images, with a warning; each image is decoded to find them"
     parser.add("--skip-unreadable", skip, action="store_true")
     sources.add_data_dir(parser)
     parser.add("--quiet", "print nothing", action="store_true")

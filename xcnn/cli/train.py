@@ -32,7 +32,7 @@ from .. import (
 )
 from ..communicator import SINGLE, Communicator
 from ..data.augment import RECIPES
-from ..errors import ArgumentError, DivergenceError
+from ..errors import ArgumentError, CommunicationError, DivergenceError
 from ..training import COMPRESSIONS, Trainer
 from . import config_file, optimizer, sources, weights
 from .config import (
@@ -212,7 +212,10 @@ def _join(arguments: argparse.Namespace) -> Communicator:
     from .. import distributed
 
     if not arguments.distributed:
-        if (count := distributed.launched()) > 1:
+        count = 1
+        with suppress(CommunicationError):  # variables that a container has set by accident
+            count = distributed.launched()
+        if count > 1:
             raise ArgumentError(
                 f"{count} processes were started, each of which would train on its own: pass "
                 "--distributed"

@@ -179,17 +179,6 @@ class DataLoader:
         part._shard = rank, ranks
         return part
 
-    def with_parts(self) -> Iterator[tuple[tuple[int, int, int], Any]]:
-        """Iterate like ``iter``, with the place of each batch: ((start, count, total), batch).
-
-        Of the whole batch's ``total`` items, the batch has ``count``, from ``start`` on; see
-        :meth:`shard` and :func:`xcnn.random.shard`.
-        """
-        return self._iterate(lambda *job: (self._part(job[2]), self._batch(*job)))
-
-    def _part(self, items: Any) -> Part:
-        return Part.of(len(items), *self._shard)
-
     def __len__(self) -> int:
         """Return the number of batches per epoch.
 
@@ -203,18 +192,15 @@ class DataLoader:
         return full + bool(rest and not self.drop_last)
 
     def __iter__(self) -> Iterator[Any]:
-        return self._iterate(self._batch)
-
-    def _iterate(self, function: Callable[..., Any]) -> Iterator[Any]:
         epoch, start = self.epoch, check_int("start", self.start, 0)
         jobs = self._streamed(epoch, start) if self._in_order else self._indexed(epoch, start)
         self.epoch, self.start = epoch + 1, 0
         if not self.workers:
-            batches = (function(*job) for job in jobs)
+            batches = (self._batch(*job) for job in jobs)
             return prefetch(batches, self.prefetch) if self.prefetch else batches
         if self._in_order:
             jobs = prefetch(jobs, self.workers)
-        return parallel(function, jobs, self.workers, self.workers + self.prefetch)
+        return parallel(self._batch, jobs, self.workers, self.workers + self.prefetch)
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the indices of all items in the order of ``epoch``: int64 (len(dataset),).
@@ -275,9 +261,9 @@ class DataLoader:
     def _batch(self, epoch: int, i: int, items: Any) -> Any:
         dataset = self.dataset
         read = dataset.stack if isinstance(dataset, IterableDataset) else dataset.batch
-        part = own = self._part(items)
-        if own.count == 0:  # an item shows shapes and dtypes
-            part = own._replace(start=0, count=1)
+        part = own = Part.of(len(items), *self._shard)
+        if own.size == 0:  # an item shows shapes and dtypes
+            part = own._replace(start=0, size=1)
         items = items[part.rows]
         batch: Any = read(items)
         if not isinstance(batch, tuple | Mapping):
@@ -292,7 +278,7 @@ class DataLoader:
             # 1 + i: NumPy treats [seed, epoch, 0] like [seed, epoch], which seeds the order
             rng = ShardGenerator(self._bits(epoch, 1 + i), part)
             batch = apply(self.transform, batch, rng)
-        return batch if own.count else map_arrays(lambda array: array[:0], batch)
+        return batch if own.size else map_arrays(lambda array: array[:0], batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position and the settings that decide the batches, JSON-serialisable.

@@ -132,8 +132,9 @@ def _splits(
 
 def _part(split: Dataset) -> tuple[Dataset, Any]:
     """The dataset that a split is from, and which items of it."""
-    is_subset = isinstance(split, Subset)
-    return (split.dataset, split.indices) if is_subset else (split, range(len(split)))
+    if isinstance(split, Subset):
+        return split.dataset, split.indices
+    return split, range(len(split))
 
 
 def _items(split: Dataset, seed: int) -> Iterator[tuple[str, bytes, int]]:

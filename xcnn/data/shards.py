@@ -93,6 +93,8 @@ class ShardFolder(Dataset):
     (8, 3, 96, 96) uint8 (8,)
     """
 
+    bounds: np.ndarray
+
     def __init__(
         self,
         root: str | os.PathLike[str],
@@ -349,7 +351,7 @@ def _members(path: Path) -> Iterator[tuple[str, str, int, int, bytes]]:
         file.seek(0)
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while member := tar.next():
-                tar.members = []  # type: ignore[assignment]  # it would keep them all
+                tar.members = []  # type: ignore[attr-defined]  # it would keep them all
                 folder, _, name = member.name.rpartition("/")
                 if not member.isreg() or name.startswith((".", "__")):
                     continue

@@ -13,7 +13,6 @@ Examples
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -21,7 +20,8 @@ from typing import Any
 from .. import backends
 from ..checks import check_choice
 from ..communicator import SINGLE, Communicator, Work, current, set_current
-from . import environment
+from ..training import Reducer
+from . import diagnosis, environment
 from .environment import Launch
 from .failures import StoreChannel, Watch, fail
 from .store import Store
@@ -29,12 +29,14 @@ from .store import Store
 __all__ = [
     "Communicator",
     "Launch",
+    "Reducer",
     "Store",
     "StoreChannel",
     "Watch",
     "Work",
     "current",
     "device",
+    "diagnosis",
     "fail",
     "init",
     "is_available",
@@ -74,7 +76,8 @@ def init(engine: str = "auto", *, timeout: float = 300.0) -> Communicator:
     Raises
     ------
     CommunicationError
-        The processes do not find each other; the environment variables of the launcher are wrong.
+        The processes do not find each other, the environment variables of the launcher are wrong,
+        or the ranks have different versions of xcnn, Python or NumPy.
     MissingPackageError
         mpi4py, or what NCCL needs, is not installed.
     """
@@ -86,7 +89,10 @@ def init(engine: str = "auto", *, timeout: float = 300.0) -> Communicator:
         set_current(Communicator())
         return current()
     if engine == "auto":
-        engine = "nccl" if launch.local_size <= len(backends.cuda_devices()) else "mpi"
+        gpus = len(backends.cuda_devices())
+        # with srun --gpus-per-task, each process sees its own only
+        has_own = gpus >= launch.local_size or (gpus and "SLURM_GPUS_PER_TASK" in os.environ)
+        engine = "nccl" if has_own else "mpi"
     connect: Callable[..., Any] = import_module(f".{engine}", __name__).connect
     communicator: Communicator = connect(launch, timeout)
     set_current(communicator)
@@ -116,20 +122,13 @@ def device() -> str:
     return gpus[current().local_rank % len(gpus)] if gpus else "cpu"
 
 
-def cores() -> tuple[str, list[int]]:
-    """The name of this machine and the CPU cores that this process may use."""
-    has_affinity = hasattr(os, "sched_getaffinity")
-    usable = os.sched_getaffinity(0) if has_affinity else range(os.cpu_count() or 1)
-    return socket.gethostname(), sorted(usable)
-
-
 def _divide(communicator: Communicator) -> None:
-    """Give this process its share of the cores, and its GPU."""
-    everyone = communicator.gather(cores())
-    sharing = everyone.count(cores())  # mpiexec -bind-to gives each its own
+    """Give this process its share of the cores, and its GPU; require the same code on all."""
+    identities = communicator.gather(diagnosis.identity())
+    diagnosis.check_same(identities)
     if not any(name in os.environ for name in _THREADS):
-        cpu = backends.get("cpu")
+        cpu, mine = backends.get("cpu"), len(identities[communicator.rank]["cores"])
         if isinstance(cpu, backends.CpuBackend):
-            cpu.limit_threads(max(1, len(cores()[1]) // sharing))
+            cpu.limit_threads(max(1, mine // diagnosis.sharing(identities, communicator.rank)))
     if device() != "cpu":
         backends.set_cuda(device())

@@ -157,8 +157,8 @@ class Store:
             except Empty:
                 what = line.partition(" value=")[0]
                 raise CommunicationError(
-                    f"rank {self.rank} got no answer to {what!r} within {self.timeout:g} s: "
-                    "another rank did not come, or hangs"
+                    f"rank {self.rank} of {self.size} has waited {self.timeout:g} s for an answer "
+                    f"to {what!r}: another rank did not start, or hangs"
                 ) from None
         return reply
 

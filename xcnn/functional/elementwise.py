@@ -462,7 +462,10 @@ def astype(input: Any, dtype: Any) -> Tensor:
     if input.dtype.kind not in "fiub":
         raise DTypeError(f"astype: input is {input.dtype}: expected numbers or bools")
     is_float = input.dtype.kind == "f" and name.startswith("float")
-    return AsType(name)(input) if is_float else Tensor(input.data.astype(name))
+    if is_float:
+        return AsType(name)(input)
+    with input.backend.active():
+        return Tensor(input.data.astype(name))
 
 
 # PyTorch's other names

@@ -186,17 +186,16 @@ class SyncNormalize(Normalize):
         if dx is None:
             return dx, dweight, dbias, dresidual
         xp, x, weight = backend.xp, self.saved.x, self.saved.weight
-        own = xp.stack([dweight[:, 0], dbias[:, 0]]).astype("float64")
+        mean, rest, scale = self.saved.statistics
+        own = xp.stack([dweight, dbias]).astype("float64")  # (2, C, 1)
         sums = own.copy()
         self.communicator.all_reduce(sums)
-        mean, rest, scale = self.saved.statistics
-        slope, offset = own / max(1, x[0].size) - sums / self.count
-        factor = scale[:, 0, 0, 0] if weight is None else scale[:, 0, 0, 0] * weight[:, 0]
-        shape = len(x), 1, 1, 1
-        slope, offset = ((factor * a).reshape(shape) for a in (slope, offset))
-        slope = slope * scale
-        offset = (offset - rest * slope).astype(mean.dtype)
-        slope = slope.astype(mean.dtype)
+        factor = scale[..., 0, 0]
+        excess = own / max(1, x[0].size) - sums / self.count[:, None]
+        excess *= factor if weight is None else factor * weight
+        slope = excess[0] * factor
+        offset = excess[1] - rest[..., 0, 0] * slope
+        slope, offset = (a.reshape(mean.shape).astype(mean.dtype) for a in (slope, offset))
 
         def correct(part: slice) -> None:
             change = x[part] - mean[part]
@@ -350,8 +349,10 @@ def batch_norm(
             "running_mean and running_var are None: they are needed unless training=True"
         )
     pixels = math.prod(input.shape[2:])
-    is_shared = training and communicator is not None and communicator.size > 1
-    if training and len(input) * pixels == 1 and not is_shared:
+    kind: Callable[..., Normalize] = Normalize
+    if training and communicator is not None and communicator.size > 1:
+        kind = partial(SyncNormalize, communicator)
+    elif training and len(input) * pixels == 1:
         raise ShapeError(
             f"input has shape {input.shape}: training needs more than one value per channel; "
             "use a larger batch, or eval()"
@@ -359,7 +360,6 @@ def batch_norm(
     groups = Groups((channels, 1, pixels), (channels, 1), across_batch=True)
     limits = check_flag("relu", relu), check_number("ceiling", ceiling, 0, above=True)
     settings = eps, running, not training, residual, *limits
-    kind = partial(SyncNormalize, communicator) if is_shared else Normalize
     return _normalized(input, weight, bias, (channels,), groups, *settings, kind=kind)
 
 

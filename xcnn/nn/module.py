@@ -249,11 +249,7 @@ class Module:
         prefix
             Put in front of every path, such as "encoder.".
         """
-        state = {}
-        for name, tensor in self._state():
-            with tensor.backend.active():
-                state[f"{prefix}{name}"] = tensor.data.copy()
-        return state
+        return {f"{prefix}{name}": backends.copy(t.data) for name, t in self._state()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Copy the arrays of ``state`` (on the host or the device) into the module.
@@ -309,7 +305,8 @@ class Module:
                         "state has other values for each: untie them before loading it"
                     )
         for tensor, array in arrays.items():
-            tensor.data[...] = array
+            with tensor.backend.active():
+                tensor.data[...] = array
         return IncompatibleKeys(missing, unexpected)
 
     def _state(self) -> Iterator[tuple[str, Tensor]]:

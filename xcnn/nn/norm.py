@@ -80,7 +80,9 @@ class _Tracking(_Affine):
         """Set the running statistics and their count of batches back to the start."""
         for name, value in (("running_mean", 0), ("running_var", 1), ("num_batches_tracked", 0)):
             if self.track_running_stats:
-                getattr(self, name).data[...] = value
+                tensor = getattr(self, name)
+                with tensor.backend.active():
+                    tensor.data[...] = value
 
     def _momentum(self) -> Any:
         return 0.0 if self.momentum is None else self.momentum
@@ -198,10 +200,7 @@ class SyncBatchNorm(_BatchNorm):
     SyncBatchNorm(8)
     """
 
-    shapes = {
-        **{2: "(N, C)", 3: "(N, C, L)", 4: "(N, C, H, W)"},
-        5: "(N, C, D, H, W)",
-    }
+    shapes = {**BatchNorm1d.shapes, **BatchNorm2d.shapes, **BatchNorm3d.shapes}
 
     def __init__(
         self,
@@ -246,7 +245,7 @@ class SyncBatchNorm(_BatchNorm):
             raise ArgumentError(f"module is {type(module).__name__}: expected a Module")
         for layer in module.modules():
             if isinstance(layer, BatchNorm1d | BatchNorm2d | BatchNorm3d):
-                layer.__class__ = cls
+                layer.__class__ = cls  # type: ignore[assignment]
         return module
 
 

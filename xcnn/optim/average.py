@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from .. import backends
 from ..arrays import Array
 from ..checks import check_number, loads_state
 from ..errors import ArgumentError, StateDictError
@@ -81,7 +82,7 @@ class WeightAverage:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to resume: ``updates`` and a copy of each average."""
-        arrays = {name: array.copy() for name, array in self._averages.items()}
+        arrays = {name: backends.copy(array) for name, array in self._averages.items()}
         return {"updates": self.updates, "arrays": arrays}
 
     @loads_state
@@ -104,7 +105,8 @@ class WeightAverage:
             )
         self.updates = updates
         for name, tensor in self.model._state():
-            self._averages[name] = tensor.backend.asarray(arrays[name], state_dtype(tensor)).copy()
+            array = tensor.backend.asarray(arrays[name], state_dtype(tensor))
+            self._averages[name] = backends.copy(array)
 
 
 class EMA(WeightAverage):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from .. import backends
 from ..arrays import Array
 from ..checks import check_choice, check_int, loads_state
 from ..errors import ArgumentError, StateDictError
@@ -195,7 +196,7 @@ class LBFGS(Optimizer):
         pairs: dict[str, Any] = {"move": self._move, "gradient": self._gradient}
         for i, (s, y, _) in enumerate(self._history):
             pairs |= {f"change.{i}": s, f"bend.{i}": y}
-        state["arrays"] = {k: array.copy() for k, array in pairs.items() if array is not None}
+        state["arrays"] = {k: backends.copy(a) for k, a in pairs.items() if a is not None}
         return {**state, "length": self._length}
 
     @loads_state
@@ -208,9 +209,10 @@ class LBFGS(Optimizer):
         super().load_state_dict({**state, "arrays": {}})
         backend: Any = one_backend(self.params)
         dtype = state_dtype(self.params[0])
-        own = {key: backend.asarray(array, dtype).copy() for key, array in arrays.items()}
+        own = {k: backends.copy(backend.asarray(a, dtype)) for k, a in arrays.items()}
         pairs = [(own[f"change.{i}"], own[f"bend.{i}"]) for i in range((len(own) - 1) // 2)]
-        self._history = [(s, y, float(y @ s)) for s, y in pairs]
+        with backend.active():
+            self._history = [(s, y, float(y @ s)) for s, y in pairs]
         self._move, self._gradient, self._length = own.get("move"), own.get("gradient"), length
 
 

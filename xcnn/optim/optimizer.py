@@ -395,7 +395,7 @@ class Optimizer(_Modes):
         with indices in place of parameters.
         """
         arrays = {
-            f"{slot}.{i}": array.copy()
+            f"{slot}.{i}": backends.copy(array)
             for slot, slot_arrays in self.state.items()
             for i, array in enumerate(slot_arrays)
             if array is not None
@@ -430,7 +430,7 @@ class Optimizer(_Modes):
             for i, param in enumerate(self.params):
                 array = state["arrays"].get(f"{slot}.{i}")
                 if array is not None:
-                    array = param.backend.asarray(array, state_dtype(param)).copy()
+                    array = backends.copy(param.backend.asarray(array, state_dtype(param)))
                 arrays[i] = array
 
     def _default(self, setting: str) -> Any:

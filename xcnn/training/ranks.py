@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from .. import __version__, backends, fingerprint, random
+from .. import backends, fingerprint, random
 from ..checks import check_choice
 from ..communicator import SINGLE, Communicator, current, using
 from ..data import DataLoader, arrays_of
@@ -139,7 +139,8 @@ class Ranks:
         if not (counts[:-1] >= 0).all():
             raise DataError("some ranks have fewer batches than others: give all the same data")
         start = int(counts[: self.communicator.rank].sum())
-        with random.shard(start, count, int(counts[:-1].sum())):
+        total = int(counts[:-1].sum())
+        with using(self.communicator), random.shard(start, count, total):
             yield int(counts[-1])
 
     def end(self) -> None:
@@ -174,14 +175,14 @@ class Ranks:
         Raises
         ------
         CommunicationError
-            Code, data or settings differ.
+            Data or settings differ.
         """
         if self.is_alone:
             return
         order = {k: v for k, v in loader.state_dict().items() if k not in ("epoch", "start")}
-        own = {"version of xcnn": __version__, "code": fingerprint.of_code(), **settings}
-        own |= {"data": fingerprint.of_data(loader.dataset), "settings of the loader": str(order)}
-        self._compare(own, "give all ranks the same code, data and settings")
+        own = {**settings, "data": fingerprint.of_data(loader.dataset)}
+        own["settings of the loader"] = str(order)
+        self._compare(own, "give all ranks the same data and settings")
         for flat in flats([*model.parameters(), *model.buffers()]):
             flat.load()
             self.communicator.broadcast(flat.array)
@@ -217,23 +218,24 @@ class Ranks:
     def start_reduce(self, model: Module, optimizer: Optimizer) -> None:
         """Send gradients while the next backward goes on, the last one of a step."""
         if not self.is_alone:
-            key = [id(p) for p in optimizer.params if p.requires_grad]
-            if self._reducer is None or key != self._reduced:
-                self.close()
-                trained = set(key)
-                params = [p for p in model.parameters() if id(p) in trained]
-                buffers = _statistics(model)
-                self._reducer = Reducer(self.communicator, params, buffers, self.compression)
-                self._reduced = key
-            self._reducer.start()
+            self._reducer_of(model, optimizer).start()
 
     def reduce(self, model: Module, optimizer: Optimizer) -> None:
         """Replace the gradients by their sums over the ranks."""
         if not self.is_alone:
-            if self._reducer is None or not self._reducer.is_started:
-                self.start_reduce(model, optimizer)
-            assert self._reducer is not None
-            self._reducer.finish()
+            self._reducer_of(model, optimizer).finish()
+
+    def _reducer_of(self, model: Module, optimizer: Optimizer) -> Reducer:
+        """The reducer of the parameters that are trained now."""
+        trained = [p for p in optimizer.params if p.requires_grad]
+        if self._reducer is None or [*map(id, trained)] != self._reduced:
+            self.close()
+            self._reduced = [*map(id, trained)]
+            order = {id(p): place for place, p in enumerate(model.parameters())}
+            trained.sort(key=lambda p: order.get(id(p), len(order)))
+            buffers = _statistics(model)
+            self._reducer = Reducer(self.communicator, trained, buffers, self.compression)
+        return self._reducer
 
     def total(self, divisor: Any, backend: backends.Backend) -> Any:
         """The sum of a number over the ranks; on the device if it is there."""
@@ -253,9 +255,6 @@ class Ranks:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """A context in which rank 0 does something that the others do not."""
-        if self.is_alone:
-            yield
-            return
         self.is_alone, state = True, random.get_state()
         try:
             with using(SINGLE):

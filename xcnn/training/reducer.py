@@ -132,7 +132,8 @@ class Reducer:
             for param in bucket.tensors
         ]
         self._means = flats(averaged)
-        self._works: list[Work] | None = None  # while gradients are being sent
+        self._is_started = False
+        self._works: list[Work] = []
         self._sent = 0  # buckets
 
     def _add(self, params: list[Tensor], compression: str | None) -> None:
@@ -140,14 +141,9 @@ class Reducer:
         self._buckets.append(bucket)
         self._places |= {id(param): (bucket, i) for i, param in enumerate(params)}
 
-    @property
-    def is_started(self) -> bool:
-        """Whether gradients are being sent."""
-        return self._works is not None
-
     def start(self) -> None:
         """Send each bucket as soon as the next backward has filled it: the last one of a step."""
-        self._works, self._sent = [], 0
+        self._is_started, self._works, self._sent = True, [], 0
         for bucket in self._buckets:
             bucket.reset()
         for flat in self._means:
@@ -155,7 +151,7 @@ class Reducer:
             self._send(flat)
 
     def _ready(self, param: Tensor) -> None:
-        if self._works is None:
+        if not self._is_started:
             return
         bucket, i = self._places[id(param)]
         if i in bucket.copied:
@@ -176,21 +172,20 @@ class Reducer:
             self._sent += 1
 
     def _send(self, flat: Flat) -> None:
-        assert self._works is not None
         self._works.append(self.communicator.start_all_reduce(flat.array))
         self.bytes += flat.array.nbytes
 
     def finish(self) -> None:
         """Send what is left, wait, and set the gradients to the sums."""
-        if self._works is None:
+        if not self._is_started:
             self.start()
         for bucket in self._buckets[self._sent :]:
             for i in range(len(bucket.tensors)):
                 if i not in bucket.copied:
                     bucket.add(i)
         self._send_full()
-        works, self._works = self._works or [], None
-        for work in works:
+        self._is_started = False
+        for work in self._works:
             work.wait()
         for bucket in self._buckets:
             bucket.take()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from copy import copy, deepcopy
+from copy import deepcopy
 from typing import Any, NamedTuple
 
+from .. import backends
 from ..arrays import Array
 from ..communicator import Communicator
 from ..layout import to_batch_last
@@ -112,7 +113,10 @@ class Totals:
     def state_dict(self) -> dict[str, Any]:
         """The sums, to go on in the middle of an epoch."""
         metrics = {name: metric.state_dict() for name, metric in self._metrics.items()}
-        sums = [{k: copy(v) for k, v in sums.items()} for sums in self._sums]
+        sums = [
+            {k: backends.copy(v) if backends.find(v) else v for k, v in sums.items()}
+            for sums in self._sums
+        ]
         return {"batches": self._batches, "sums": sums, "metrics": metrics}
 
     def load_state_dict(self, state: Mapping[str, Any], place: Any) -> None:

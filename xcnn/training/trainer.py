@@ -901,7 +901,8 @@ class Trainer:
 
     def _call(self, hook: str, *arguments: Any) -> None:
         for callback in self.callbacks:
-            with self.ranks.alone() if callback.main_only else nullcontext():
+            on_main = callback.main_only and self.ranks.size > 1
+            with self.ranks.alone() if on_main else nullcontext():
                 getattr(callback, hook)(self, *arguments)
 
     def _settings(self, epochs: int) -> dict[str, Any]:

@@ -56,6 +56,12 @@ class Augmentation(BatchTransform):
     the memory order of ``x``. For :class:`WithTarget`, it also sets ``geometric = False`` if every
     pixel stays where it is, or else defines ``moves``.
 
+    In a training on several processes, each augments its part of a batch, and draws what the whole
+    batch would (:meth:`xcnn.data.DataLoader.shard`), if ``augment`` keeps to this: numbers of the
+    images are drawn for all at once, with the batch as the first axis of ``size``, from one
+    distribution; numbers without ``size`` are the same for all images; and a loop that draws for
+    each image runs over the whole batch, see :func:`xcnn.random.whole`.
+
     Examples
     --------
     >>> class Darken(Augmentation):

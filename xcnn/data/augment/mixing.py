@@ -27,7 +27,8 @@ class Mixing(BatchTransform):
     """Base class of MixUp and CutMix.
 
     Each image gets a random partner in the batch and a separate weight λ, drawn from
-    Beta(alpha, alpha). A subclass defines ``mix``.
+    Beta(alpha, alpha). A subclass defines ``mix``. In a training on several processes, partners are
+    from the same process's part of the batch.
     """
 
     def __init__(self, num_classes: int, alpha: float) -> None:

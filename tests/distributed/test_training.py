@@ -1,0 +1,105 @@
+"""Several ranks train as one process, to rounding, and go on as if they had never stopped."""
+
+import numpy as np
+import pytest
+
+from xcnn.communicator import Communicator
+
+from . import launch, trainings
+
+TRAININGS = ["check_lenet", "check_resnet", "check_streamed", "check_whole", "check_evaluated"]
+RANKS = [2, *(pytest.param(ranks, marks=pytest.mark.exhaustive) for ranks in (3, 4))]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("trainings")
+
+
+@pytest.fixture(scope="module")
+def outcomes(folder):
+    """The results of ``ranks`` ranks, by check and rank; the numbers of ranks in their order."""
+    known = {}
+
+    def find(ranks):
+        for count in range(2, ranks + 1):  # each goes on where the one before it left off
+            if count not in known:
+                variables = {"XCNN_TEST_FOLDER": str(folder)}
+                known[count] = launch.run(
+                    "tests.distributed.trainings", count, variables=variables, timeout=120
+                )
+        return known[ranks]
+
+    return find
+
+
+@pytest.fixture(scope="module")
+def alone(folder):
+    """The results of one process, by check."""
+    known = {}
+
+    def find(check):
+        if check not in known:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(trainings, "FOLDER", folder)
+                known[check] = getattr(trainings, check)(Communicator())
+        return known[check]
+
+    return find
+
+
+def assert_close(found, expected, tolerance=1e-6):
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        values, own = np.array(values, float), np.array(found[name], float)
+        assert own.shape == values.shape, name
+        assert np.abs(own - values).max() <= tolerance * np.abs(values).max(), name
+
+
+@pytest.mark.parametrize("check", TRAININGS)
+@pytest.mark.parametrize("ranks", RANKS)
+def test_ranks_train_as_one(outcomes, alone, check, ranks):
+    for found in outcomes(ranks)[check]:  # the same on all
+        assert found == outcomes(ranks)[check][0]
+        assert_close(found, alone(check))
+        assert found.get("steps", 50) >= 50 or check == "check_whole"
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_repeated_bit_for_bit(outcomes, ranks):
+    results = outcomes(ranks)
+    assert results["check_again"] == results["check_lenet"]
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_resumed_bit_for_bit(outcomes, ranks):
+    whole, resumed = outcomes(ranks)["check_whole"][0], outcomes(ranks)["check_resumed"][0]
+    assert len(resumed.pop("losses")) < len(whole["losses"])  # of this fit
+    assert resumed == {k: v for k, v in whole.items() if k != "losses"}
+
+
+@pytest.mark.parametrize("ranks", RANKS[1:])
+def test_resumed_by_another_number_of_ranks(outcomes, alone, ranks):
+    for found in outcomes(ranks)["check_resumed_elsewhere"]:
+        found.pop("losses")
+        whole = {k: v for k, v in alone("check_whole").items() if k != "losses"}
+        assert_close(found, whole)
+
+
+@pytest.mark.parametrize("ranks", RANKS)
+def test_ranks_that_differ(outcomes, ranks):
+    last = ranks - 1
+    first = "ranks 0, 1" if ranks == 3 else "rank 0"
+    for found in outcomes(ranks)["check_refused"]:
+        assert "CommunicationError: the ranks differ in the settings of the loader" in found["seed"]
+        assert "the ranks differ in the data: " in found["data"]
+        assert f"rank {last}: " in found["data"]
+        if ranks < 4:
+            assert f"{first}: 40 items, " in found["data"]
+        assert "the ranks differ in the loss" in found["loss"]
+        assert "the ranks differ in the callbacks" in found["callbacks"]
+        assert f"pass at least {ranks}" in found["batch"]
+        assert found["nan"].startswith("DivergenceError")
+        assert f"the loss is nan on rank {last} in batch 3 of epoch 1" in found["nan"]
+        assert "the ranks differ in the weight" in found["weights"]
+        assert "some ranks have fewer batches than others" in found["length"]
