@@ -34,8 +34,8 @@ def wide() -> Any:
 
 NETWORKS: dict[str, tuple[str, tuple[int, int, int], int, Callable[[], Any]]] = {
     "lenet": ("LeNet-5", cases.LENET.image, 128, lambda: nets.lenet5(nn)),
-    "resnet20": ("ResNet-20", cases.RESNET20.image, 64, models.resnet20),
-    "wide": ("VGG-like net, 2.7 M weights", cases.VGG.image, 32, wide),
+    "resnet20": ("ResNet-20", cases.RESNET20.image, 16, models.resnet20),
+    "wide": ("VGG-like net, 2.4 M weights", cases.VGG.image, 16, wide),
 }
 
 
