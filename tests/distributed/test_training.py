@@ -65,6 +65,12 @@ def test_ranks_train_as_one(outcomes, alone, check, ranks):
         assert found.get("steps", 50) >= 50 or check == "check_whole"
 
 
+def test_rank_0_prints_a_line_for_each_epoch(outcomes):
+    first, second = outcomes(2)["check_shown"]
+    assert [line.split(":")[0] for line in first.splitlines()] == ["epoch 1/2", "epoch 2/2"]
+    assert second == ""
+
+
 @pytest.mark.parametrize("ranks", RANKS)
 def test_repeated_bit_for_bit(outcomes, ranks):
     results = outcomes(ranks)

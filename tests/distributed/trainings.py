@@ -1,5 +1,7 @@
 """Small trainings in float64, for any number of ranks; each returns what the tests compare."""
 
+import contextlib
+import io
 import os
 import shutil
 from pathlib import Path
@@ -224,3 +226,13 @@ def check_evaluated(communicator):
     evaluated = [trainer.evaluate(x[:n], y[:n]) for n in (1, 2, 43)]
     values = [result[k] for result in evaluated for k in sorted(result)]
     return {"values": [*found.losses, *found.rates, *values]}
+
+
+def check_shown(communicator):
+    """What a training prints into a pipe."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(144, 5)).to(dtype="float64")
+    trainer = xcnn.Trainer(model, "sgd", distributed=communicator)
+    x, y = pictures(20)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        trainer.fit(x, y, epochs=2, batch_size=10)
+    return printed.getvalue()

@@ -216,7 +216,7 @@ class MPICommunicator(Communicator):
 
     def _compare(self, heads: Array) -> None:
         """Require that all ranks have made the same calls; MPI does not notice most differences."""
-        if (heads[:, 1] != heads[0, 1]).any():
+        if (heads[:, 1:] != heads[0, 1:]).any():
             made = "; ".join(
                 f"rank {rank}: "
                 + ", ".join(f"{n} {name}" for name, n in zip(self._counts, row[2:], strict=True))

@@ -15,7 +15,7 @@ from ..nn import Module
 from ..optim import Optimizer
 from ..tensor import Tensor
 from . import batches
-from .reducer import COMPRESSIONS, Reducer, flats
+from .reducer import COMPRESSIONS, Reducer, broadcast
 from .totals import Totals
 
 _host = backends.get("cpu").xp
@@ -183,10 +183,7 @@ class Ranks:
         own = {**settings, "data": fingerprint.of_data(loader.dataset)}
         own["settings of the loader"] = str(order)
         self._compare(own, "give all ranks the same data and settings")
-        for flat in flats([*model.parameters(), *model.buffers()]):
-            flat.load()
-            self.communicator.broadcast(flat.array)
-            flat.store()
+        broadcast(self.communicator, [*model.parameters(), *model.buffers()])
         random.set_state(self.communicator.share(random.get_state()))
 
     def check_weights(self, model: Module) -> None:

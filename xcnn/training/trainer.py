@@ -891,7 +891,7 @@ class Trainer:
         """Register the callbacks of a fit, in their order."""
         used = [as_callback(value) for value in check_list("callbacks", callbacks, "callbacks")]
         if check_flag("progress", progress) and not any(isinstance(c, ProgressBar) for c in used):
-            used.append(ProgressBar())
+            used.append(ProgressBar(log=self.ranks.size > 1))  # mpiexec's output is a pipe
         if check_flag("terminate_on_nan", terminate_on_nan) and not any(
             isinstance(c, TerminateOnNaN) for c in used
         ):
