@@ -258,7 +258,7 @@ class Trainer:
         self._use(callbacks, progress, terminate_on_nan)
         self.loader = loader = self.ranks.shard(loader)
         self.validation = validation
-        self.ranks.start(self.model, loader, self._settings(epochs))
+        self.ranks.start(self.model, loader, self._settings(epochs), validation)
         self.is_resuming = resume is not None
         self.resumed_from = None if resume is None else self.ranks.from_main(lambda: newest(resume))
         if self.resumed_from is not None:
@@ -707,6 +707,7 @@ class Trainer:
         """
         self._require_optimizer()
         loader = self.ranks.shard(batches.to_train("find_lr", x, y, batch_size, True, seed))
+        self.ranks.start(self.model, loader)
         return find_lr(self, loader, start, end, steps)
 
     @contextmanager
@@ -743,6 +744,7 @@ class Trainer:
             name. NaN if there are no examples.
         """
         loader = batches.as_loader(x, y, batch_size)
+        self.ranks.start(self.model, loader)
         with self._compute_context():
             return self._evaluate(loader) or {}
 
