@@ -133,7 +133,8 @@ class Ranks:
         """A context for this rank's part of a batch; its value: target elements of all ranks."""
         count, elements = batches.count(x), arrays_of(y)[0].size
         if self.is_alone:
-            yield elements
+            with using(SINGLE):  # also beside a distributed training
+                yield elements
             return
         counts = _host.zeros(self.size + 1)
         counts[self.communicator.rank], counts[-1] = count, elements
@@ -142,8 +143,16 @@ class Ranks:
             raise DataError("some ranks have fewer batches than others: give all the same data")
         start = int(counts[: self.communicator.rank].sum())
         total = int(counts[:-1].sum())
-        with using(self.communicator), random.shard(start, count, total):
-            yield int(counts[-1])
+        try:
+            with using(self.communicator), random.shard(start, count, total):
+                yield int(counts[-1])
+        except Exception as error:
+            if count == 0:
+                error.add_note(
+                    f"rank {self.communicator.rank} has none of the {total} examples of this "
+                    "batch: model and loss are called with 0 examples, as in x.flatten(1)"
+                )
+            raise
 
     def end(self) -> None:
         """Tell the other ranks that this one has no more batches in this epoch.

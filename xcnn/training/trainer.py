@@ -296,7 +296,7 @@ class Trainer:
         try:
             self._call("on_fit_start")
             self._load_callbacks()
-            while len(self.history) < self.epochs and not (self._must_stop() or self._finished):
+            while len(self.history) < self.epochs and not (self.must_stop() or self._finished):
                 self._run_epoch(loader, validation)
         except BaseException:
             self._totals, self.batch, self.seconds = None, 0, 0.0  # the next fit repeats it
@@ -313,8 +313,8 @@ class Trainer:
         """
         self.is_stopping, self._finished = True, finished
 
-    def _must_stop(self) -> bool:
-        """Whether :meth:`stop` was called, on any rank: all of them find the same."""
+    def must_stop(self) -> bool:
+        """Whether :meth:`stop` was called, on any rank; all ranks must call it."""
         stopping, finished = self.ranks.sums(self.is_stopping, self.is_stopping and self._finished)
         if stopping and self.ranks.size > 1:
             self.is_stopping, self._finished = True, finished > 0
@@ -445,7 +445,7 @@ class Trainer:
                     self._step()
                 self.seconds = time.perf_counter() - start
                 self._call("on_batch_end", step)
-                if self._must_stop() and self.is_between_steps:
+                if self.must_stop() and self.is_between_steps:
                     return
             self.ranks.end()
             if self._accumulated:  # of a loader without a length
@@ -754,11 +754,11 @@ class Trainer:
             for number, ((host_x, labels), (x, y)) in enumerate(loaded):
                 if number == 0:
                     self._look_at(host_x)
-                totals.add(self._forward(x, y, labels))
-                if stoppable and self.is_stopping:
-                    break
-        if stoppable and self._must_stop():
-            return None
+                with self.ranks.part(x, y):
+                    totals.add(self._forward(x, y, labels))
+                if stoppable and self.must_stop():
+                    return None
+            self.ranks.end()
         totals = self.ranks.merged(totals)
         return {"loss": totals.loss(), "accuracy": totals.accuracy(), **totals.values("")}
 
