@@ -581,7 +581,14 @@ class Trainer:
         ------
         OSError
             The file cannot be written; an existing file is left unchanged.
+        ArgumentError
+            Called on one rank only, by a callback, in the middle of an epoch.
         """
+        if self.ranks.is_alone and self.ranks.size > 1 and self.is_interrupted:
+            raise ArgumentError(
+                "save: in the middle of an epoch all ranks have sums to save: call it in a "
+                "callback without main_only"
+            )
         parts = state.parts(self.state_dict())
         self.ranks.from_main(lambda: write_atomically(path, parts))
 
