@@ -103,6 +103,19 @@ def check_resnet(communicator):
     return train(communicator, model, *pictures(130), fit=fit, epochs=6)
 
 
+def check_function(communicator):
+    """A loss of the user's, a weighted sum of means, found from other initial weights."""
+    xcnn.manual_seed(communicator.rank)
+    x, y = pictures(41)
+    model = LeNet().to(dtype="float64")
+
+    def loss(output, target):
+        return F.cross_entropy(output, target) + 0.1 * (output**2).mean()
+
+    evaluated = xcnn.Trainer(model, loss=loss, distributed=communicator).evaluate(x, y)
+    return train(communicator, model, x, y, loss=loss) | {"evaluated": evaluated["loss"]}
+
+
 def check_streamed(communicator):
     """An iterable in parts of two batches, with augmentation."""
     xcnn.manual_seed(0)
@@ -190,11 +203,11 @@ def check_refused(communicator):
     last = communicator.rank == communicator.size - 1
     x, y = pictures(40)
 
-    def fit(x=x, y=y, seed=0, loss="cross_entropy", batch_size=10, used=(), alone=False):
+    def fit(x=x, y=y, seed=0, loss="cross_entropy", batch_size=10, used=(), validation=None):
         xcnn.manual_seed(0)
         model = LeNet().to(dtype="float64")
         trainer = xcnn.Trainer(model, "sgd", loss, distributed=communicator)
-        used = {"callbacks": used, "progress": False}
+        used = {"callbacks": used, "progress": False, "validation": validation}
         trainer.fit(x, y, 2, batch_size, seed=seed, **used)
 
     class Alone(data.IterableDataset):
@@ -204,6 +217,7 @@ def check_refused(communicator):
     return {
         "seed": refused(fit, seed=int(last)),
         "data": refused(fit, x + 1 if last else x),
+        "validation": refused(fit, validation=(x[last:], y[last:])),
         "loss": refused(fit, loss="nll" if last else "cross_entropy"),
         "callbacks": refused(fit, used=[callbacks.EMA()] if last else []),
         "batch": refused(fit, batch_size=communicator.size - 1),

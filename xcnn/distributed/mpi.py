@@ -192,7 +192,7 @@ class MPICommunicator(Communicator):
     def _collect(self, value: Any) -> Steps:
         text = self._pack(value)
         calls = [*self._counts.values()]
-        heads = np.empty((self.size, 2 + len(calls)), "int64")
+        heads = np.full((self.size, 2 + len(calls)), -1)  # stays if a rank is in another call
         head = np.array([len(text), self._signature, *calls])
         yield self._test([self._comm.Iallgather(head, heads)])
         self._compare(heads)
@@ -220,6 +220,8 @@ class MPICommunicator(Communicator):
             made = "; ".join(
                 f"rank {rank}: "
                 + ", ".join(f"{n} {name}" for name, n in zip(self._counts, row[2:], strict=True))
+                if row[2:].sum() > 0
+                else f"rank {rank}: in another call"
                 for rank, row in enumerate(heads)
             )
             raise CommunicationError(
