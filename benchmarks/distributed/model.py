@@ -143,11 +143,6 @@ def _advance(now: float, work: float, free: float, rate: float) -> float:
     return now + work / rate if work < slow * rate else now + slow * (1 - rate) + work
 
 
-def hidden(times: Times, compute: float) -> float:
-    """The share of communication that does not lengthen the step."""
-    return 1 - (times.step - compute) / times.communication if times.communication else 1.0
-
-
 def slowest(ranks: int, spread: float) -> float:
     """The expected time of the slowest rank, relative to the mean.
 

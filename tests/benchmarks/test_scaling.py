@@ -74,8 +74,6 @@ def test_closed_forms():
     assert model.simulate(STEP, cost, each) == (27 + 9, 18)  # only the last bucket is not hidden
     assert model.simulate(STEP, cost, each, taken=1) == (27 + 18, 18)  # one thread does both
     assert model.simulate(STEP, lambda size: 100, each) == (10 + 4 + 300 + 2, 300)
-    assert model.hidden(model.simulate(STEP, cost, each), STEP.compute) == 0.5
-    assert model.hidden(model.simulate(STEP, one_rank, each), STEP.compute) == 1
 
 
 def ticking(step, bucket, overlap, taken):

@@ -56,7 +56,7 @@ def hosts(size):
 
 
 class FakeWatch:
-    """A :class:`xcnn.distributed.Watch` that ends nothing."""
+    """A :class:`xcnn.distributed.failures.Watch` that ends nothing."""
 
     def __init__(self, timeout=20.0):
         self.timeout, self.said = timeout, []

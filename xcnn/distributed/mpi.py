@@ -123,6 +123,7 @@ class MPICommunicator(Communicator):
         self._signature = 0  # of the calls so far
         self._notices = _Notices(world.Dup(), MPI, store)
         self.watch = Watch(self._notices, timeout)
+        self.fail = self.watch.fail  # type: ignore[method-assign]
         atexit.register(self._leave, store)
 
     def start_all_reduce(self, array: Array) -> Work:
