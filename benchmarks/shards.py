@@ -27,7 +27,7 @@ import numpy as np
 
 from xcnn.data import DataLoader, ShardFolder, decode_image, encode_image
 from xcnn.data.packing import write_shards
-from xcnn.data.shards import INDEX, IndexWriter
+from xcnn.data.shard_index import INDEX, IndexWriter
 
 SHARDS, COPIES, SIDE, BATCH, RANKS = 120, 4, 12, 256, 4
 
