@@ -20,6 +20,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from .values import decode, encode
 
 _MOST = 2**27  # elements of one call: counts of older versions of MPI have 32 bits
 _SPIN = 1e-3  # seconds of testing without a pause, which takes a core but no time
+_YIELD = 0.5  # seconds of letting others run; each pause would delay the next piece of a message
 _LONGEST_PAUSE = 1e-3
 _LOOK = 0.2  # seconds between looks for notices
 _TAGS = 2**14  # MPI promises tags up to 32767
@@ -43,6 +45,7 @@ _TAGS = 2**14  # MPI promises tags up to 32767
 #: a collective call: yields tests of what it waits for, and returns its result
 Steps = Generator[Callable[[], bool], None, Any]
 np = backends.get("cpu").xp
+_let_others_run = getattr(os, "sched_yield", partial(time.sleep, 0))
 
 
 def connect(launch: Launch, timeout: float) -> MPICommunicator:
@@ -261,9 +264,11 @@ class MPICommunicator(Communicator):
         while not work.is_done:
             self._advance()
             now = time.monotonic()
-            if now - begin > _SPIN:
+            if now - begin > _YIELD:
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
+            elif now - begin > _SPIN:
+                _let_others_run()
             if now > look:
                 look = now + _LOOK
                 self.watch.look(work.what, work.number)
