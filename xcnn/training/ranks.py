@@ -73,7 +73,7 @@ class Ranks:
 
     def gathered(self, number: float) -> list[float]:
         """``number`` of each rank."""
-        return self.communicator.gather(number)
+        return [number] if self.is_alone else self.communicator.gather(number)
 
     def sums(self, *numbers: float) -> list[float]:
         """The sum over the ranks of each number."""
@@ -261,7 +261,7 @@ class Ranks:
 
     def merged(self, totals: Totals) -> Totals:
         """The sums of all ranks."""
-        return totals.merged(self.communicator)
+        return totals if self.is_alone else totals.merged(self.communicator)
 
     def states(self, totals: Totals) -> Any:
         """The states of all ranks, for :meth:`load`."""
