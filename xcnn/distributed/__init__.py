@@ -22,24 +22,15 @@ from ..checks import check_choice
 from ..communicator import SINGLE, Communicator, Work, current, set_current
 from ..training import Reducer
 from . import diagnosis, environment
-from .environment import Launch
-from .failures import StoreChannel, Watch, fail
-from .store import Store
 
 __all__ = [
     "Communicator",
-    "Launch",
     "Reducer",
-    "Store",
-    "StoreChannel",
-    "Watch",
     "Work",
     "current",
     "device",
     "diagnosis",
-    "fail",
     "init",
-    "is_available",
     "launched",
 ]
 
@@ -104,16 +95,6 @@ def launched() -> int:
     """How many processes were started together; 1 without a launcher."""
     launch = environment.detect(os.environ)
     return 1 if launch is None else launch.size
-
-
-def is_available(engine: str = "mpi") -> bool:
-    """Whether the packages of an engine are installed: mpi4py with an MPI, or CuPy with NCCL."""
-    check_choice("engine", engine, ENGINES)
-    try:
-        import_module("mpi4py" if engine == "mpi" else "cupy.cuda.nccl")
-    except ImportError:
-        return False
-    return True
 
 
 def device() -> str:

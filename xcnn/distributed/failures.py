@@ -20,7 +20,6 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, NoReturn, Protocol
 
-from ..communicator import Communicator
 from .store import Store
 
 _POLITE = 0.5  # seconds in which a rank looks for failures of lower ranks before it prints
@@ -163,15 +162,6 @@ class Watch:
         if issubclass(kind, KeyboardInterrupt):
             self.fail("stopped", 130)
         self.fail("\n" + "".join(traceback.format_exception(kind, error, origin)))
-
-
-def fail(communicator: Communicator, text: str, status: int = 1) -> NoReturn:
-    """Print ``text`` once for all ranks, and end all of them with that exit status."""
-    watch: Watch | None = getattr(communicator, "watch", None)
-    if watch is None:
-        complain(f"{text.rstrip()}\n")
-        raise SystemExit(status)
-    watch.fail(text, status)
 
 
 def name_ranks(ranks: list[int]) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
-import pickle
 import time
 import zlib
 from collections import deque
@@ -34,6 +33,7 @@ from ..tiling import split_range
 from .environment import Launch
 from .failures import Watch
 from .store import Store
+from .values import decode, encode
 
 _MOST = 2**27  # elements of one call: counts of older versions of MPI have 32 bits
 _SPIN = 1e-3  # seconds of testing without a pause, which takes a core but no time
@@ -126,6 +126,7 @@ class MPICommunicator(Communicator):
         self._signature = 0  # of the calls so far
         self._notices = _Notices(world.Dup(), MPI, store)
         self.watch = Watch(self._notices, timeout)
+        self.fail = self.watch.fail  # type: ignore[method-assign]
         atexit.register(self._leave, store)
 
     def start_all_reduce(self, array: Array) -> Work:
@@ -139,14 +140,14 @@ class MPICommunicator(Communicator):
         self._start("broadcast", self._spread(array, root)).wait()
 
     def gather(self, value: Any) -> list[Any]:
-        return self._start("gather", self._collect(value)).wait()
+        return self._start("gather", self._collect(encode(value))).wait()
 
     def share(self, value: Any, root: int = 0) -> Any:
-        text = self._pack(value) if self.rank == root else b""
-        return self._start("share", self._share(text, root)).wait()
+        data = encode(value) if self.rank == root else b""
+        return self._start("share", self._share(data, root)).wait()
 
     def barrier(self) -> None:
-        self._start("barrier", self._collect(None)).wait()
+        self._start("barrier", self._collect(encode(None))).wait()
 
     # -- the calls: each posts requests to MPI and yields their tests
 
@@ -189,30 +190,25 @@ class MPICommunicator(Communicator):
         if self.rank != root:
             mirror.restore()
 
-    def _collect(self, value: Any) -> Steps:
-        text = self._pack(value)
+    def _collect(self, data: bytes) -> Steps:
         calls = [*self._counts.values()]
         heads = np.full((self.size, 2 + len(calls)), -1)  # stays if a rank is in another call
-        head = np.array([len(text), self._signature, *calls])
+        head = np.array([len(data), self._signature, *calls])
         yield self._test([self._comm.Iallgather(head, heads)])
         self._compare(heads)
-        sizes = heads[:, 0]
-        everything = np.empty(int(sizes.sum()), "uint8")
-        counts = [int(size) for size in sizes]
-        target = [everything, counts, self._mpi.BYTE]
-        yield self._test([self._comm.Iallgatherv([text, self._mpi.BYTE], target)])
-        ends = [*accumulate(counts)]
-        return [
-            pickle.loads(everything[end - count : end].data)
-            for end, count in zip(ends, counts, strict=True)
-        ]
+        sizes = heads[:, 0].tolist()
+        everything = np.empty(sum(sizes), "uint8")
+        target = [everything, sizes, self._mpi.BYTE]
+        yield self._test([self._comm.Iallgatherv([data, self._mpi.BYTE], target)])
+        bounds = pairwise([0, *accumulate(sizes)])
+        return [decode(everything[start:end].data) for start, end in bounds]
 
-    def _share(self, text: bytes, root: int) -> Steps:
-        size = np.full(1, len(text))
+    def _share(self, data: bytes, root: int) -> Steps:
+        size = np.full(1, len(data))
         yield self._test([self._comm.Ibcast(size, root)])
-        data = np.frombuffer(text, "uint8").copy() if text else np.empty(int(size[0]), "uint8")
-        yield self._test([self._comm.Ibcast(part, root) for part in _parts(data)])
-        return pickle.loads(data.data)
+        array = np.frombuffer(data, "uint8").copy() if data else np.empty(int(size[0]), "uint8")
+        yield self._test([self._comm.Ibcast(part, root) for part in _parts(array)])
+        return decode(array.data)
 
     def _compare(self, heads: Array) -> None:
         """Require that all ranks have made the same calls; MPI does not notice most differences."""
@@ -229,10 +225,6 @@ class MPICommunicator(Communicator):
                 f"types and sizes, so their results are wrong ({made}): all ranks must make the "
                 "same calls in the same order"
             )
-
-    def _pack(self, value: Any) -> bytes:
-        """A pickle: it is read by processes of the same program, over connections of MPI."""
-        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
 
     def _test(self, requests: Sequence[Any]) -> Callable[[], bool]:
         return lambda: self._mpi.Request.Testall(requests)

@@ -75,6 +75,7 @@ class NCCLCommunicator(Communicator):
 
     def __init__(self, host: Communicator, watch: Watch, backend: backends.Backend) -> None:
         self.host, self.watch, self.backend = host, watch, backend
+        self.fail = watch.fail  # type: ignore[method-assign]
         self.rank, self.size = host.rank, host.size
         self.local_rank, self.local_size = host.local_rank, host.local_size
         _check(host.gather(nccl.identity(backend)))

@@ -42,8 +42,6 @@ class Ranks:
         How many there are.
     is_main : bool
         Whether this is the one that writes and prints.
-    is_alone : bool
-        Whether this process has none to talk to, at least now.
     """
 
     def __init__(self, distributed: bool | Communicator, compression: str | None = None) -> None:
@@ -64,21 +62,20 @@ class Ranks:
             check_choice("compression", compression, COMPRESSIONS)
         self.size = self.communicator.size
         self.is_main = self.communicator.is_main
-        self.is_alone = self.size == 1
         self.compression = compression
         self._reducer: Reducer | None = None
         self._reduced: list[int] = []
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether this process has none to talk to, at least now."""
+        return self.communicator.size == 1
 
     # -- numbers and decisions ------------------------------------------------------------------
 
     def gathered(self, number: float) -> list[float]:
         """``number`` of each rank."""
-        if self.is_alone:
-            return [number]
-        numbers = _host.zeros(self.size)
-        numbers[self.communicator.rank] = number
-        self.communicator.all_reduce(numbers)
-        return numbers.tolist()
+        return [number] if self.is_alone else self.communicator.gather(number)
 
     def sums(self, *numbers: float) -> list[float]:
         """The sum over the ranks of each number."""
@@ -100,8 +97,6 @@ class Ranks:
         CommunicationError
             On the other ranks, for an error on rank 0.
         """
-        if self.is_alone:
-            return function()
         found, error = None, None
         if self.is_main:
             try:
@@ -272,12 +267,13 @@ class Ranks:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """A context in which rank 0 does something that the others do not."""
-        self.is_alone, state = True, random.get_state()
+        communicator, state = self.communicator, random.get_state()
+        self.communicator = SINGLE
         try:
             with using(SINGLE):
                 yield
         finally:
-            self.is_alone = False
+            self.communicator = communicator
             random.set_state(state)
 
     def merged(self, totals: Totals) -> Totals:

@@ -121,7 +121,6 @@ class Reducer:
         bucket_size: int = BUCKET,
     ) -> None:
         self.communicator = communicator
-        self.bytes = 0  # sent so far
         self._buckets: list[_Bucket] = []
         self._places: dict[int, tuple[_Bucket, int]] = {}
         group: list[Tensor] = []
@@ -182,7 +181,6 @@ class Reducer:
 
     def _send(self, flat: Flat) -> None:
         self._works.append(self.communicator.start_all_reduce(flat.array))
-        self.bytes += flat.array.nbytes
 
     def finish(self) -> None:
         """Send what is left, wait, and set the gradients to the sums."""

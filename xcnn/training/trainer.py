@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from .. import backends, optim, random
@@ -260,7 +261,8 @@ class Trainer:
         self.validation = validation
         self.ranks.start(self.model, loader, self._settings(epochs), validation)
         self.is_resuming = resume is not None
-        self.resumed_from = None if resume is None else self.ranks.from_main(lambda: newest(resume))
+        found = resume is not None and self.ranks.from_main(lambda: str(newest(resume) or ""))
+        self.resumed_from = Path(found) if found else None
         if self.resumed_from is not None:
             try:
                 self.load(self.resumed_from)
