@@ -12,7 +12,6 @@ through pinned memory.
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import os
 import pickle
@@ -21,6 +20,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from ..communicator import Communicator, Work
 from ..errors import ArgumentError, CommunicationError, DTypeError, missing_package, show
 from ..tiling import split_range
 from .environment import Launch
-from .failures import Watch
+from .failures import Watch, at_exit, ending_after
 from .store import Store
 
 _MOST = 2**27  # elements of one call: counts of older versions of MPI have 32 bits
@@ -48,6 +48,8 @@ np = backends.get("cpu").xp
 def connect(launch: Launch, timeout: float) -> MPICommunicator:
     """Start MPI, or join one that was started by importing mpi4py.
 
+    All ranks must do so within ``timeout``, else this process ends and shows where it waited.
+
     Raises
     ------
     MissingPackageError
@@ -55,11 +57,18 @@ def connect(launch: Launch, timeout: float) -> MPICommunicator:
     CommunicationError
         MPI does not see the processes that the launcher started.
     """
+    # those of the store come first, and say more
+    with ending_after(timeout if launch.connects_mpi else 2 * timeout + 1):
+        return _wait_until_all_ranks_connect(launch, timeout)
+
+
+def _wait_until_all_ranks_connect(launch: Launch, timeout: float) -> MPICommunicator:
     try:
         import mpi4py
 
         os.environ.setdefault("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")  # we print a better one
         mpi4py.rc.initialize = mpi4py.rc.initialize and launch.connects_mpi
+        mpi4py.rc.finalize = False  # _leave does; a fork must not
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: no library of MPI
         raise missing_package(
@@ -123,7 +132,7 @@ class MPICommunicator(Communicator):
         self._signature = 0  # of the calls so far
         self._notices = _Notices(world.Dup(), MPI, store)
         self.watch = Watch(self._notices, timeout)
-        atexit.register(self._leave, store)
+        at_exit(partial(self._leave, store))
 
     def start_all_reduce(self, array: Array) -> Work:
         self._check(array, "fiu")
@@ -192,7 +201,7 @@ class MPICommunicator(Communicator):
         heads = np.empty((self.size, 2 + len(calls)), "int64")
         head = np.array([len(text), self._signature, *calls])
         yield self._test([self._comm.Iallgather(head, heads)])
-        self._compare(heads)
+        self._compare(heads, head)
         sizes = heads[:, 0]
         everything = np.empty(int(sizes.sum()), "uint8")
         counts = [int(size) for size in sizes]
@@ -211,13 +220,14 @@ class MPICommunicator(Communicator):
         yield self._test([self._comm.Ibcast(part, root) for part in _parts(data)])
         return pickle.loads(data.data)
 
-    def _compare(self, heads: Array) -> None:
+    def _compare(self, heads: Array, own: Array) -> None:
         """Require that all ranks have made the same calls; MPI does not notice most differences."""
-        if (heads[:, 1] != heads[0, 1]).any():
+        if (heads[:, 1] != own[1]).any():
+            is_head = (heads[self.rank] == own).all()  # not the array of another call
             made = "; ".join(
                 f"rank {rank}: "
                 + ", ".join(f"{n} {name}" for name, n in zip(self._counts, row[2:], strict=True))
-                for rank, row in enumerate(heads)
+                for rank, row in (enumerate(heads) if is_head else [(self.rank, own)])
             )
             raise CommunicationError(
                 "the ranks have made different collective calls, or with arrays of different "
@@ -241,8 +251,12 @@ class MPICommunicator(Communicator):
                 f"{show(array)} is not C-contiguous: pass a contiguous copy, since it is replaced "
                 "in place"
             )
-        if array.dtype.kind not in kinds:
-            raise DTypeError(f"{show(array)}: expected an array of numbers")
+        if array.dtype.kind not in kinds or not array.dtype.isnative:
+            raise DTypeError(f"{show(array)}: expected an array of numbers in native byte order")
+        if not getattr(array.flags, "writeable", True):  # CuPy's always are
+            raise ArgumentError(
+                f"{show(array)} is read-only, but is replaced in place: pass a copy"
+            )
 
     # -- progress
 
@@ -285,9 +299,10 @@ class MPICommunicator(Communicator):
         self.watch.leave(sum(self._counts.values()))
         request = self._notices.everyone_left()
         while not request.Test():
+            self._advance()  # sums that others wait for
             time.sleep(0.01)
+        self._mpi.Finalize()
         if store:
-            self._mpi.Finalize()
             store.close()
 
 
