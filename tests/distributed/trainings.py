@@ -39,6 +39,13 @@ class LeNet(nn.Module):
         return self.body(x)
 
 
+class Noisy(LeNet):
+    """Draws noise for its inputs, also in the validation."""
+
+    def forward(self, x):
+        return super().forward(x + 0.5 * xcnn.randn(len(x), 1, 12, 12, dtype="float64"))
+
+
 class ResNet(nn.Module):
     """Two residual blocks with batch norm."""
 
@@ -104,16 +111,17 @@ def check_resnet(communicator):
 
 
 def check_function(communicator):
-    """A loss of the user's, a weighted sum of means, found from other initial weights."""
+    """A loss of the user's, other initial weights on each rank, and noise."""
     xcnn.manual_seed(communicator.rank)
     x, y = pictures(41)
-    model = LeNet().to(dtype="float64")
+    model = Noisy().to(dtype="float64")
 
     def loss(output, target):
         return F.cross_entropy(output, target) + 0.1 * (output**2).mean()
 
     evaluated = xcnn.Trainer(model, loss=loss, distributed=communicator).evaluate(x, y)
-    return train(communicator, model, x, y, loss=loss) | {"evaluated": evaluated["loss"]}
+    found = train(communicator, model, x, y, loss=loss, fit={"validation": (x[:7], y[:7])})
+    return found | {"evaluated": evaluated["loss"]}
 
 
 def check_streamed(communicator):
@@ -135,6 +143,24 @@ class Stop(callbacks.Callback):
     def on_batch_end(self, trainer, step):
         if trainer.steps == self.step and trainer.ranks.communicator.rank == trainer.ranks.size - 1:
             trainer.stop(finished=False)
+
+
+class Finish(callbacks.Callback):
+    """Stops for good after the second epoch, on the last rank."""
+
+    def on_epoch_end(self, trainer, epoch):
+        if epoch.epoch == 2 and trainer.ranks.communicator.rank == trainer.ranks.size - 1:
+            trainer.stop()
+
+
+def check_finished(communicator):
+    """A training that was stopped for good has nothing left to do."""
+    folder, (x, y) = FOLDER / f"finished{communicator.size}", pictures(20)
+    for used in ([Finish()], []):
+        xcnn.manual_seed(0)
+        fit = {"callbacks": [*used, callbacks.ModelCheckpoint(folder, "1h")], "resume": folder}
+        found = train(communicator, LeNet().to(dtype="float64"), x, y, fit=fit)
+    return {k: v for k, v in found.items() if k != "losses"}
 
 
 def resumed(communicator, folder, step=None):

@@ -804,7 +804,7 @@ class Trainer:
 
     def _look_at(self, x: Any) -> None:
         """Warn once about pictures that are not scaled; given the first batch only."""
-        if not self._warned:
+        if self.is_main and not self._warned:
             self._warned = batches.warn_if_unscaled(x)
 
     def _prediction(self, x: Any) -> Any:
