@@ -752,11 +752,11 @@ class Trainer:
             for number, ((host_x, labels), (x, y)) in enumerate(loaded):
                 if number == 0:
                     self._look_at(host_x)
-                totals.add(self._forward(x, y, labels))
-                if stoppable and self.is_stopping:
-                    break
-        if stoppable and self._must_stop():
-            return None
+                with self.ranks.part(x, y):
+                    totals.add(self._forward(x, y, labels))
+                if stoppable and self._must_stop():
+                    return None
+            self.ranks.end()
         totals = self.ranks.merged(totals)
         return {"loss": totals.loss(), "accuracy": totals.accuracy(), **totals.values("")}
 
