@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -24,6 +26,15 @@ def check_ranks(ranks):
     assert (ranks.local_rank, ranks.local_size) == (ranks.rank, ranks.size)
     assert ranks.is_main == (ranks.rank == 0)
     return [ranks.rank, ranks.size]
+
+
+def check_a_child_of_a_rank(ranks):
+    """It has the variables of the rank, but not its connection."""
+    command = [sys.executable, "-c", "import xcnn; xcnn.distributed.init()"]
+    if ranks.is_main:
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert "CommunicationError: this process was started by a rank" in done.stderr
+    ranks.barrier()
 
 
 def check_no_memory_is_left(ranks):

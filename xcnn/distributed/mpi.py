@@ -55,6 +55,11 @@ def connect(launch: Launch, timeout: float) -> MPICommunicator:
     CommunicationError
         MPI does not see the processes that the launcher started.
     """
+    if launch.connects_mpi and not _is_open(os.environ.get("PMI_FD", "")):
+        raise CommunicationError(
+            "this process was started by a rank, such as a kernel or a worker, and not by mpiexec: "
+            "call distributed.init() in the script that mpiexec starts, or unset PMI_RANK here"
+        )
     try:
         import mpi4py
 
@@ -357,6 +362,14 @@ def _parts(values: Array) -> list[Array]:
     if not values.size:
         return []
     return [values[part] for part in split_range(len(values), -(-len(values) // _MOST))]
+
+
+def _is_open(descriptor: str) -> bool:
+    """Whether a file descriptor is open, or none."""
+    try:
+        return not descriptor or bool(os.fstat(int(descriptor)))
+    except OSError:
+        return False
 
 
 def _unlink_shared_memory() -> None:
