@@ -3,6 +3,7 @@
 import io
 import os
 import pathlib
+import subprocess
 import sys
 import zlib
 
@@ -27,6 +28,15 @@ def check_ranks(ranks):
     assert (ranks.local_rank, ranks.local_size) == (ranks.rank, ranks.size)
     assert ranks.is_main == (ranks.rank == 0)
     return [ranks.rank, ranks.size]
+
+
+def check_a_process_that_a_rank_starts(ranks):
+    """It has the variables of the rank, but not its connection: it is on its own."""
+    command = [sys.executable, "-c", "import xcnn; print(xcnn.distributed.init().size)"]
+    if ranks.is_main:
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == ("1\n", "")
+    ranks.barrier()
 
 
 def check_no_memory_is_left(ranks):

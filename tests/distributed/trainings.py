@@ -253,11 +253,19 @@ def check_refused(communicator):
     }
 
 
+class Noisy(LeNet):
+    """With noise also in evaluations, as in a variational autoencoder."""
+
+    def forward(self, x):
+        with xcnn.random.seeded(0):
+            return super().forward(x + xcnn.randn(*x.shape, dtype="float64"))
+
+
 def check_evaluated(communicator):
     """Fewer examples than ranks, a learning-rate test, and saving without checkpoints."""
     xcnn.manual_seed(0)
     x, y = pictures(43)
-    model = LeNet().to(dtype="float64")
+    model = Noisy().to(dtype="float64")
     trainer = xcnn.Trainer(model, "sgd", metrics=["f1"], distributed=communicator)
     path = FOLDER / f"saved{communicator.size}.safetensors"
     trainer.save(path)
