@@ -120,6 +120,17 @@ def check_different_calls_are_noticed(ranks):
     with pytest.raises(errors.CommunicationError, match=r"different collective calls.*rank 1: \d+"):
         ranks.barrier()
     ranks._signature = signature
+    calls = dict(ranks._counts)
+    with pytest.raises(errors.CommunicationError, match="different collective calls"):
+        ranks.gather(0) if ranks.rank == 1 else ranks.barrier()
+    ranks._counts = calls
+
+
+def check_a_reducer_begins_with_the_weights_of_rank_0(ranks):
+    weights = [nn.Parameter(np.full(3, ranks.rank + 1, dtype)) for dtype in ("f", "d")]
+    reducer = distributed.Reducer(ranks, weights)
+    assert all((weight.numpy() == 1).all() for weight in weights)
+    reducer.close()
 
 
 def check_gpu_arrays(ranks):

@@ -7,7 +7,8 @@ from xcnn.communicator import Communicator
 
 from . import launch, trainings
 
-TRAININGS = ["check_lenet", "check_resnet", "check_streamed", "check_whole", "check_evaluated"]
+TRAININGS = ["check_lenet", "check_resnet", "check_function", "check_streamed", "check_whole"]
+TRAININGS += ["check_evaluated"]
 RANKS = [2, *(pytest.param(ranks, marks=pytest.mark.exhaustive) for ranks in (3, 4))]
 
 
@@ -62,7 +63,13 @@ def test_ranks_train_as_one(outcomes, alone, check, ranks):
     for found in outcomes(ranks)[check]:  # the same on all
         assert found == outcomes(ranks)[check][0]
         assert_close(found, alone(check))
-        assert found.get("steps", 50) >= 50 or check == "check_whole"
+        assert found.get("steps", 50) >= 50 or check in ("check_function", "check_whole")
+
+
+def test_rank_0_prints_a_line_for_each_epoch(outcomes):
+    first, second = outcomes(2)["check_shown"]
+    assert [line.split(":")[0] for line in first.splitlines()] == ["epoch 1/2", "epoch 2/2"]
+    assert second == ""
 
 
 @pytest.mark.parametrize("ranks", RANKS)
@@ -96,6 +103,7 @@ def test_ranks_that_differ(outcomes, ranks):
         assert f"rank {last}: " in found["data"]
         if ranks < 4:
             assert f"{first}: 40 items, " in found["data"]
+        assert "the ranks differ in the validation data: " in found["validation"]
         assert "the ranks differ in the loss" in found["loss"]
         assert "the ranks differ in the callbacks" in found["callbacks"]
         assert f"pass at least {ranks}" in found["batch"]

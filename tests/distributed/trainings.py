@@ -1,5 +1,7 @@
 """Small trainings in float64, for any number of ranks; each returns what the tests compare."""
 
+import contextlib
+import io
 import os
 import shutil
 from pathlib import Path
@@ -101,6 +103,19 @@ def check_resnet(communicator):
     return train(communicator, model, *pictures(130), fit=fit, epochs=6)
 
 
+def check_function(communicator):
+    """A loss of the user's, a weighted sum of means, found from other initial weights."""
+    xcnn.manual_seed(communicator.rank)
+    x, y = pictures(41)
+    model = LeNet().to(dtype="float64")
+
+    def loss(output, target):
+        return F.cross_entropy(output, target) + 0.1 * (output**2).mean()
+
+    evaluated = xcnn.Trainer(model, loss=loss, distributed=communicator).evaluate(x, y)
+    return train(communicator, model, x, y, loss=loss) | {"evaluated": evaluated["loss"]}
+
+
 def check_streamed(communicator):
     """An iterable in parts of two batches, with augmentation."""
     xcnn.manual_seed(0)
@@ -188,11 +203,11 @@ def check_refused(communicator):
     last = communicator.rank == communicator.size - 1
     x, y = pictures(40)
 
-    def fit(x=x, y=y, seed=0, loss="cross_entropy", batch_size=10, used=(), alone=False):
+    def fit(x=x, y=y, seed=0, loss="cross_entropy", batch_size=10, used=(), validation=None):
         xcnn.manual_seed(0)
         model = LeNet().to(dtype="float64")
         trainer = xcnn.Trainer(model, "sgd", loss, distributed=communicator)
-        used = {"callbacks": used, "progress": False}
+        used = {"callbacks": used, "progress": False, "validation": validation}
         trainer.fit(x, y, 2, batch_size, seed=seed, **used)
 
     class Alone(data.IterableDataset):
@@ -202,6 +217,7 @@ def check_refused(communicator):
     return {
         "seed": refused(fit, seed=int(last)),
         "data": refused(fit, x + 1 if last else x),
+        "validation": refused(fit, validation=(x[last:], y[last:])),
         "loss": refused(fit, loss="nll" if last else "cross_entropy"),
         "callbacks": refused(fit, used=[callbacks.EMA()] if last else []),
         "batch": refused(fit, batch_size=communicator.size - 1),
@@ -224,3 +240,13 @@ def check_evaluated(communicator):
     evaluated = [trainer.evaluate(x[:n], y[:n]) for n in (1, 2, 43)]
     values = [result[k] for result in evaluated for k in sorted(result)]
     return {"values": [*found.losses, *found.rates, *values]}
+
+
+def check_shown(communicator):
+    """What a training prints into a pipe."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(144, 5)).to(dtype="float64")
+    trainer = xcnn.Trainer(model, "sgd", distributed=communicator)
+    x, y = pictures(20)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        trainer.fit(x, y, epochs=2, batch_size=10)
+    return printed.getvalue()

@@ -30,7 +30,7 @@ from .. import (
     report,
     tasks,
 )
-from ..communicator import SINGLE, Communicator
+from ..communicator import SINGLE, Communicator, current
 from ..data.augment import RECIPES
 from ..errors import ArgumentError, CommunicationError, DivergenceError
 from ..training import COMPRESSIONS, Trainer
@@ -435,6 +435,8 @@ def _saved(folder: RunFolder) -> str:
     if callbacks.newest(folder.path) is None:
         return "nothing was saved"
     command = f"xcnn train --resume {shlex.quote(str(folder.path))}"
+    if (ranks := current().size) > 1:
+        command = f"mpiexec -n {ranks} {command} --distributed"
     return f"{folder.path} holds a checkpoint; go on with: {command}"
 
 

@@ -124,8 +124,11 @@ class Watch:
                 f"hanging, or computing for longer: distributed.init(timeout=...)){others}"
             )
         else:
-            places = ", ".join(f"rank {rank} for {waiting[rank]}" for rank in sorted(waiting))
-            reason = f"the ranks wait for each other in different calls: {places}"
+            places = ", ".join(f"rank {rank} in {waiting[rank]}" for rank in sorted(waiting))
+            reason = (
+                f"the ranks wait for each other: {places}; all ranks must make the same calls in "
+                "the same order, with arrays of the same size"
+            )
         self.fail(reason)
 
     def leave(self, calls: int) -> None:

@@ -192,7 +192,7 @@ class MPICommunicator(Communicator):
 
     def _collect(self, data: bytes) -> Steps:
         calls = [*self._counts.values()]
-        heads = np.empty((self.size, 2 + len(calls)), "int64")
+        heads = np.full((self.size, 2 + len(calls)), -1)  # stays if a rank is in another call
         head = np.array([len(data), self._signature, *calls])
         yield self._test([self._comm.Iallgather(head, heads)])
         self._compare(heads)
@@ -212,10 +212,12 @@ class MPICommunicator(Communicator):
 
     def _compare(self, heads: Array) -> None:
         """Require that all ranks have made the same calls; MPI does not notice most differences."""
-        if (heads[:, 1] != heads[0, 1]).any():
+        if (heads[:, 1:] != heads[0, 1:]).any():
             made = "; ".join(
                 f"rank {rank}: "
                 + ", ".join(f"{n} {name}" for name, n in zip(self._counts, row[2:], strict=True))
+                if row[2:].sum() > 0
+                else f"rank {rank}: in another call"
                 for rank, row in enumerate(heads)
             )
             raise CommunicationError(

@@ -54,6 +54,14 @@ def flats(tensors: Iterable[Tensor]) -> list[Flat]:
     return [Flat(group, dtype) for dtype, group in by_dtype.items()]
 
 
+def broadcast(communicator: Communicator, tensors: Iterable[Tensor]) -> None:
+    """Replace the tensors by those of rank 0."""
+    for flat in flats(tensors):
+        flat.load()
+        communicator.broadcast(flat.array)
+        flat.store()
+
+
 class _Bucket(Flat):
     """The gradients of some parameters; ``extra`` counts, for each, the ranks that have one."""
 
@@ -95,7 +103,7 @@ class Reducer:
     communicator
         That of the ranks; they must have the same parameters in the same order.
     params
-        Leaves, in the order in which the model uses them.
+        Leaves, in the order in which the model uses them; they become those of rank 0.
     averaged
         Arrays that are replaced by their means over the ranks, such as running statistics.
     compression
@@ -131,6 +139,7 @@ class Reducer:
             for param in bucket.tensors
         ]
         self._means = flats(averaged)
+        broadcast(communicator, (p for bucket in self._buckets for p in bucket.tensors))
         self._is_started = False
         self._works: list[Work] = []
         self._sent = 0  # buckets
