@@ -1,7 +1,9 @@
 """Checks of the communicator, run in several processes by ``test_mpi.py``."""
 
+import io
 import os
 import pathlib
+import sys
 import zlib
 
 import numpy as np
@@ -112,6 +114,26 @@ def check_refused(ranks):
         ranks.all_reduce(np.zeros((4, 4)).T[1:])
     with pytest.raises(errors.DTypeError, match="expected an array of numbers"):
         ranks.all_reduce(np.zeros(3, bool))
+    with pytest.raises(errors.DTypeError, match="native byte order"):
+        ranks.all_reduce(np.zeros(3, ">f4"))
+    read_only = np.zeros(3)
+    read_only.flags.writeable = False
+    with pytest.raises(errors.ArgumentError, match="read-only"):  # on the root, too
+        ranks.broadcast(read_only)
+
+
+def check_a_fork_is_on_its_own(ranks):
+    """It neither says goodbye for this rank nor ends all when it fails."""
+    process = os.fork()
+    if not process:
+        assert distributed.current().size == 1
+        sys.stderr = io.StringIO()
+        sys.excepthook(ValueError, ValueError("in a fork"), None)
+        sys.exit(0)
+    assert os.waitpid(process, 0)[1] == 0
+    total = np.ones(2)
+    ranks.all_reduce(total)
+    return total.tolist() == [ranks.size] * 2
 
 
 def check_different_calls_are_noticed(ranks):
