@@ -33,8 +33,10 @@ FORMATS = {
 _SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _BLOCK, _END = 512, b"\0"  # of a tar file: bytes; what follows a name
+_PADDING = 2**20  # bytes after its end that are zero
 _COLUMNS = "offset", "size", "label"
 _MOST = 20  # bytes of a class number
+_MOST_CLASSES = 2**20  # without names
 
 
 class ShardFolder(Dataset):
@@ -139,7 +141,9 @@ class ShardFolder(Dataset):
         if lowest < 0:
             name = self._file(int(np.argmin(self.labels)))[0]
             raise DataError(f"{name} has no class: expected a file with its number, .cls, after it")
-        self.classes = self.classes or own or [str(n) for n in range(highest + 1)]
+        self.classes = (
+            self.classes or own or [str(n) for n in range(min(highest + 1, _MOST_CLASSES))]
+        )
         names = own or self.classes
         if highest >= len(names):
             name = self._file(int(np.argmax(self.labels)))[0]
@@ -312,12 +316,15 @@ def _parsed(
 ) -> tuple[dict[str, Shard], list[np.ndarray]]:
     with reading(path, "is no index of shards", "Remove it", DataError):
         shards, start = {}, 0
-        for name, size, end, lowest, highest in json.loads(metadata["shards"]):
-            shards[name] = Shard(range(start, end), size, lowest, highest)
+        for name, *numbers in json.loads(metadata["shards"]):
+            size, end, lowest, highest = map(operator.index, numbers)
+            if end < start:
+                raise ValueError(f"{name} ends before it begins")
+            shards[os.fspath(name)] = Shard(range(start, end), size, lowest, highest)
             start = end
         columns = [arrays[name] for name in _COLUMNS]
-        if {(start,)} != {column.shape for column in columns}:
-            raise ValueError(f"expected {start} rows")
+        if {("int64", (start,))} != {(c.dtype.name, c.shape) for c in columns}:
+            raise ValueError(f"expected {start} rows of int64")
     return shards, columns
 
 
@@ -352,14 +359,19 @@ def _members(path: Path) -> Iterator[tuple[str, str, int, int, bytes]]:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while member := tar.next():
                 tar.members = []  # type: ignore[attr-defined]  # it would keep them all
-                folder, _, name = member.name.rpartition("/")
+                folder, slash, name = member.name.rpartition("/")
                 if not member.isreg() or name.startswith((".", "__")):
                     continue
                 stem, _, suffix = name.partition(".")
+                suffix = suffix.lower()
+                if member.issparse():
+                    raise DataError(f"{path}: {member.name} is sparse: tar it without --sparse")
                 file.seek(member.offset_data)
                 content = file.read(min(member.size, _MOST)) if suffix == "cls" else b""
-                yield f"{folder}/{stem}", suffix.lower(), member.offset_data, member.size, content
+                yield folder + slash + stem, suffix, member.offset_data, member.size, content
             # tarfile takes a damaged header for the end
             file.seek(tar.offset)
             if file.read(_BLOCK) != bytes(_BLOCK):
                 raise ValueError(f"no header at byte {tar.offset}, nor the end")
+            if file.read(_PADDING).strip(_END):
+                raise DataError(f"{path} goes on after its end, as two tar files in one do")
