@@ -309,6 +309,10 @@ def test_packing_is_all_or_nothing(photos, tmp_path, monkeypatch):
     (out / "x").mkdir(parents=True)
     with pytest.raises(ArgumentError, match="is there already: expected a new or an empty folder"):
         pack(photos, out)
+    with pytest.raises(ArgumentError, match="shards is in .*, whose folders are classes"):
+        pack(photos, photos / "shards")
+    with pytest.raises(ArgumentError, match="seed=-1"):
+        pack(photos, tmp_path / "new", seed=-1)
     write(tmp_path / "shards" / "a.tar", samples(range(20)))
     for source, text in ((tmp_path / "shards", "holds shards already"), ("moons", "for features")):
         with pytest.raises(ArgumentError, match=text):
