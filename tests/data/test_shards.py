@@ -275,7 +275,7 @@ def test_wrong_indices_and_classes(tmp_path):
         ):
             ShardFolder(tmp_path)
     write(tmp_path / "large" / "s.tar", [("a.png", b""), ("a.cls", b"9" * 18)])
-    with pytest.raises(DataError, match="of class 9{18}, but classes has 1048576 names"):
+    with pytest.raises(DataError, match=r"of class 9{18}, but classes has 1048576 names"):
         ShardFolder(tmp_path / "large")
     with pytest.raises(DataError, match=r"s-2\.tar is missing"):
         ShardFolder(tmp_path / "s-{2..4}.tar")
@@ -309,7 +309,7 @@ def test_packing_is_all_or_nothing(photos, tmp_path, monkeypatch):
     (out / "x").mkdir(parents=True)
     with pytest.raises(ArgumentError, match="is there already: expected a new or an empty folder"):
         pack(photos, out)
-    with pytest.raises(ArgumentError, match="shards is in .*, whose folders are classes"):
+    with pytest.raises(ArgumentError, match=r"shards is in .*, whose folders are classes"):
         pack(photos, photos / "shards")
     with pytest.raises(ArgumentError, match="seed=-1"):
         pack(photos, tmp_path / "new", seed=-1)
