@@ -152,7 +152,7 @@ def test_shards_from_elsewhere(tmp_path):
     long = "a" * 90 + "/" + "ü" * 90 + "/000001"
     folder = tmp_path / "elsewhere"
     files = [
-        *(("./0.JPG", png(0)), ("./0.cls", b"2\n"), ("./0.json", b"{}")),
+        *(("./0.JPG", png(0)), ("./0.CLS", b"2\n"), ("./0.json", b"{}")),
         *((f"{long}.cls", b"0"), (f"{long}.left.png", png(1)), (f"{long}.txt", b"a cat")),
     ]
     with tarfile.open(write(folder / "b.tar", files), "a") as tar:
@@ -210,6 +210,13 @@ def apart(path):
     write(path, [("a.png", png(0)), ("b.png", png(0)), ("a.cls", b"0"), ("b.cls", b"0")])
 
 
+def sparse(path):
+    member = tarfile.TarInfo("a.png")
+    member.type = tarfile.GNUTYPE_SPARSE
+    with tarfile.open(path, "w") as tar:
+        tar.addfile(member)
+
+
 def compressed(path):
     write(path, samples(range(2)))
     path.with_suffix(".tar.gz").write_bytes(gzip.compress(path.read_bytes()))
@@ -239,6 +246,8 @@ def changed(change):
         (lambda p: write(p, [("a.png", png(0))]), r"a\.png in .*s\.tar has no class: expected"),
         (lambda p: write(p, [("a.png", b""), ("a.cls", b"cat")]), r"a\.cls holds b'cat'"),
         (lambda p: write(p, [("a.png", b"")] * 2), r"has .*a\.png twice"),
+        (changed(lambda b: b + b), "goes on after its end"),
+        (sparse, "a.png is sparse"),
         (lambda p: p.mkdir(), "no such shards; expected tar files, as xcnn pack"),
     ],
 )
@@ -254,7 +263,9 @@ def test_wrong_indices_and_classes(tmp_path):
     (tmp_path / "classes.json").write_text('["a"]')
     with pytest.raises(DataError, match=r"of class 1, but .*classes\.json has 1 names"):
         ShardFolder(tmp_path)
-    for shards in ("[]", "[1]", "{", json.dumps([["s.tar", 1, 2, 0, 0]])):
+    ends = ([["s.tar", 1, n, 0, 0], ["t.tar", 1, 3, 0, 0]] for n in (2.5, 4))
+    more = [["s.tar", 1, 2, 0, 0]], [["s.tar", "1", 3, 0, 0]], [[0, 1, 3, 0, 0]], *ends
+    for shards in ("[]", "[1]", "{", *map(json.dumps, more)):
         content = parts(
             {n: np.zeros(3, np.int64) for n in ("offset", "size", "label")}, {"shards": shards}
         )
@@ -263,6 +274,9 @@ def test_wrong_indices_and_classes(tmp_path):
             DataError, match=r"index\.safetensors is no index of shards: .*Remove it"
         ):
             ShardFolder(tmp_path)
+    write(tmp_path / "large" / "s.tar", [("a.png", b""), ("a.cls", b"9" * 18)])
+    with pytest.raises(DataError, match=r"of class 9{18}, but classes has 1048576 names"):
+        ShardFolder(tmp_path / "large")
     with pytest.raises(DataError, match=r"s-2\.tar is missing"):
         ShardFolder(tmp_path / "s-{2..4}.tar")
 
@@ -295,6 +309,10 @@ def test_packing_is_all_or_nothing(photos, tmp_path, monkeypatch):
     (out / "x").mkdir(parents=True)
     with pytest.raises(ArgumentError, match="is there already: expected a new or an empty folder"):
         pack(photos, out)
+    with pytest.raises(ArgumentError, match=r"shards is in .*, whose folders are classes"):
+        pack(photos, photos / "shards")
+    with pytest.raises(ArgumentError, match="seed=-1"):
+        pack(photos, tmp_path / "new", seed=-1)
     write(tmp_path / "shards" / "a.tar", samples(range(20)))
     for source, text in ((tmp_path / "shards", "holds shards already"), ("moons", "for features")):
         with pytest.raises(ArgumentError, match=text):

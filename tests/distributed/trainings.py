@@ -253,8 +253,8 @@ def check_refused(communicator):
     }
 
 
-class Noisy(LeNet):
-    """With noise also in evaluations, as in a variational autoencoder."""
+class SeededNoise(LeNet):
+    """With the same noise for every batch, as in evaluations of a variational autoencoder."""
 
     def forward(self, x):
         with xcnn.random.seeded(0):
@@ -265,7 +265,7 @@ def check_evaluated(communicator):
     """Fewer examples than ranks, a learning-rate test, and saving without checkpoints."""
     xcnn.manual_seed(0)
     x, y = pictures(43)
-    model = Noisy().to(dtype="float64")
+    model = SeededNoise().to(dtype="float64")
     trainer = xcnn.Trainer(model, "sgd", metrics=["f1"], distributed=communicator)
     path = FOLDER / f"saved{communicator.size}.safetensors"
     trainer.save(path)

@@ -71,7 +71,7 @@ def pack(
     Raises
     ------
     ArgumentError
-        ``out`` is not empty, or ``source`` is no dataset for classification.
+        ``out`` is not empty or in ``source``, or ``source`` is no dataset for classification.
     DataError
         As for :func:`split_folder`.
     OSError
@@ -84,10 +84,13 @@ def pack(
     """
     check_int("shard_size", shard_size)
     most = check_int("shard_items", 2**62 if shard_items is None else shard_items)
-    out = Path(check_path("out", out)).absolute()
+    check_int("seed", seed, 0)
+    out = Path(check_path("out", out)).resolve()
     partial = out.with_name(f"{out.name}.partial")
     if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
         raise ArgumentError(f"{out} is there already: expected a new or an empty folder")
+    if source not in names() and out.is_relative_to(Path(source).resolve()):
+        raise ArgumentError(f"{out} is in {source}, whose folders are classes: put it elsewhere")
     train, test, classes = _splits(source, seed, on_error, data_dir, progress)
     try:
         partial.mkdir(parents=True)

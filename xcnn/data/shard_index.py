@@ -26,6 +26,7 @@ FORMATS = {
     **{"pgm": "PPM", "ppm": "PPM", "tif": "TIFF", "tiff": "TIFF"},
 }
 _SUFFIXES = (".tar", ".tar.gz", ".tgz")
+_PADDING = 2**20  # bytes after its end that are zero
 _COLUMNS = "offset", "size", "label"
 _MOST = 20  # bytes of a class number
 
@@ -112,12 +113,15 @@ def _parsed(
 ) -> tuple[dict[str, Shard], list[np.ndarray]]:
     with reading(path, "is no index of shards", "Remove it", DataError):
         shards, start = {}, 0
-        for name, size, end, lowest, highest in json.loads(metadata["shards"]):
-            shards[name] = Shard(range(start, end), size, lowest, highest)
+        for name, *numbers in json.loads(metadata["shards"]):
+            size, end, lowest, highest = map(operator.index, numbers)
+            if end < start:
+                raise ValueError(f"{name} ends before it begins")
+            shards[os.fspath(name)] = Shard(range(start, end), size, lowest, highest)
             start = end
         columns = [arrays[name] for name in _COLUMNS]
-        if {(start,)} != {column.shape for column in columns}:
-            raise ValueError(f"expected {start} rows")
+        if {("int64", (start,))} != {(c.dtype.name, c.shape) for c in columns}:
+            raise ValueError(f"expected {start} rows of int64")
     return shards, columns
 
 
@@ -152,14 +156,19 @@ def _members(path: Path) -> Iterator[tuple[str, str, int, int, bytes]]:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while member := tar.next():
                 tar.members = []  # type: ignore[attr-defined]  # it would keep them all
-                folder, _, name = member.name.rpartition("/")
+                folder, slash, name = member.name.rpartition("/")
                 if not member.isreg() or name.startswith((".", "__")):
                     continue
                 stem, _, suffix = name.partition(".")
+                suffix = suffix.lower()
+                if member.issparse():
+                    raise DataError(f"{path}: {member.name} is sparse: tar it without --sparse")
                 file.seek(member.offset_data)
                 content = file.read(min(member.size, _MOST)) if suffix == "cls" else b""
-                yield f"{folder}/{stem}", suffix.lower(), member.offset_data, member.size, content
+                yield folder + slash + stem, suffix, member.offset_data, member.size, content
             # tarfile takes a damaged header for the end
             file.seek(tar.offset)
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise ValueError(f"no header at byte {tar.offset}, nor the end")
+            if file.read(_PADDING).strip(b"\0"):
+                raise DataError(f"{path} goes on after its end, as two tar files in one do")

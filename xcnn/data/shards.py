@@ -23,6 +23,7 @@ from .shard_index import FORMATS, INDEX, open_index, shards_in
 CLASSES = "classes.json"
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _FORMATS = tuple(dict.fromkeys(FORMATS.values()))
+_MOST_CLASSES = 2**20  # without names
 
 
 class ShardFolder(Dataset):
@@ -127,7 +128,9 @@ class ShardFolder(Dataset):
         if lowest < 0:
             name = self._file(int(np.argmin(self.labels)))[0]
             raise DataError(f"{name} has no class: expected a file with its number, .cls, after it")
-        self.classes = self.classes or own or [str(n) for n in range(highest + 1)]
+        self.classes = (
+            self.classes or own or [str(n) for n in range(min(highest + 1, _MOST_CLASSES))]
+        )
         names = own or self.classes
         if highest >= len(names):
             name = self._file(int(np.argmax(self.labels)))[0]
