@@ -22,7 +22,6 @@ _TYPES = {
         for kind in ("int", "uint")
         for bits in (8, 32, 64)
     },
-    "bool": "NCCL_UINT8",
 }
 
 
@@ -99,7 +98,7 @@ class Collectives:
                 ) from error
 
     def all_reduce(self, array: Array) -> Queued:
-        """Queue the sum over all ranks, in place; of bools, whether any is true.
+        """Queue the sum over all ranks, in place.
 
         Raises
         ------
@@ -110,9 +109,8 @@ class Collectives:
             raise DTypeError(
                 f"NCCL cannot add arrays of {array.dtype}: convert to one of {', '.join(_TYPES)}"
             )
-        operation = self._nccl.NCCL_MAX if array.dtype.kind == "b" else self._nccl.NCCL_SUM
         kind = getattr(self._nccl, _TYPES[array.dtype.name])
-        return self._queue("allReduce", array, array.size, kind, operation)
+        return self._queue("allReduce", array, array.size, kind, self._nccl.NCCL_SUM)
 
     def broadcast(self, array: Array, root: int) -> Queued:
         """Queue a copy of rank ``root``'s array to the others, in place."""

@@ -27,7 +27,7 @@ import numpy as np
 
 from xcnn.data import DataLoader, ShardFolder, decode_image, encode_image
 from xcnn.data.packing import write_shards
-from xcnn.data.shards import INDEX, IndexWriter
+from xcnn.data.shard_index import INDEX, IndexWriter
 
 SHARDS, COPIES, SIDE, BATCH, RANKS = 120, 4, 12, 256, 4
 
@@ -60,6 +60,7 @@ def memory() -> int:
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, float]:
+    """What a function returns, and its seconds."""
     start = time.perf_counter()
     return function(), time.perf_counter() - start
 
@@ -119,39 +120,56 @@ def main(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="xcnn-shards-") as name:
         folder = Path(name)
         _, seconds = timed(lambda: write(folder, options.items))
-        sizes = {os.stat(path).st_ino: os.stat(path).st_size for path in folder.iterdir()}
-        whole = sum(os.stat(path).st_size for path in folder.iterdir())
-        disk = sum(sizes.values()) / 1e6
-        print(f"written {whole / 1e9:.2f} GB, {disk:.0f} MB of disk, in {seconds:.0f} s")
-        settings: Any = {"size": SIDE, "channels": 1}
-        shard = next(folder.glob("*.tar"))
-        os.makedirs(folder / "one")
-        os.link(shard, folder / "one" / shard.name)
-        scanned, seconds = timed(lambda: ShardFolder(folder / "one", **settings))
-        print(f"index of a shard from elsewhere: {len(scanned) / seconds:,.0f} img/s")
-        del scanned
-        before = memory()
-        dataset, seconds = timed(lambda: ShardFolder(folder, **settings))
-        grown = (memory() - before) / 1e6
-        mapped = (folder / INDEX).stat().st_size / 1e6
-        print(f"opened in {1000 * seconds:.1f} ms, memory +{grown:.1f} MB ({mapped:.0f} MB mapped)")
+        files = [path.stat() for path in folder.iterdir()]
+        disk = sum({file.st_ino: file.st_size for file in files}.values()) / 1e6
+        whole = sum(file.st_size for file in files) / 1e9
+        print(f"written {whole:.2f} GB, {disk:.0f} MB of disk, in {seconds:.0f} s")
+        dataset = opened(folder)
         loader = DataLoader(dataset, BATCH, shuffle=True)
-        before = memory()
-        jobs = loader._indexed(0, 0)
-        count, seconds = timed(lambda: sum(len(indices) for *_, indices in jobs))
-        grown = (memory() - before) / 1e6
-        print(f"order of an epoch: {count:,} in {seconds:.2f} s, memory +{grown:.1f} MB")
-        loader.start = len(loader) // 2
-        first, seconds = timed(lambda: next(iter(loader)))
-        middle = loader.order(0)[len(loader) // 2 * BATCH :][:BATCH]
-        right = np.array_equal(first[0], dataset.batch(middle)[0])
-        print(f"started in the middle, first batch after {1000 * seconds:.0f} ms: right is {right}")
-        print(f"{'pictures':<12}    per s    per CPU s       read        memory")
-        print(f"shuffled     {rate(loader, options.read)}", flush=True)
-        for rank in range(RANKS):
-            part = DataLoader(dataset, BATCH, shuffle=True).shard(rank, RANKS)
-            print(f"rank {rank} of {RANKS}  {rate(part, options.read // RANKS)}", flush=True)
-        print(f"tarfile      {rate(in_order(folder), options.read)}", flush=True)
-        if importlib.util.find_spec("webdataset"):
-            print(f"webdataset   {rate(by_webdataset(folder), options.read)}")
+        ordered(loader, dataset)
+        read(folder, loader, options.read)
     return 0
+
+
+def opened(folder: Path) -> ShardFolder:
+    """Open one shard without an index, and all with theirs."""
+    settings: Any = {"size": SIDE, "channels": 1}
+    shard = next(folder.glob("*.tar"))
+    os.makedirs(folder / "one")
+    os.link(shard, folder / "one" / shard.name)
+    scanned, seconds = timed(lambda: len(ShardFolder(folder / "one", **settings)))
+    print(f"index of a shard from elsewhere: {scanned / seconds:,.0f} img/s")
+    before = memory()
+    dataset, seconds = timed(lambda: ShardFolder(folder, **settings))
+    grown = (memory() - before) / 1e6
+    mapped = (folder / INDEX).stat().st_size / 1e6
+    print(f"opened in {1000 * seconds:.1f} ms, memory +{grown:.1f} MB ({mapped:.0f} MB mapped)")
+    return dataset
+
+
+def ordered(loader: DataLoader, dataset: ShardFolder) -> None:
+    """Find the order of an epoch, batch by batch, and start in its middle."""
+    before = memory()
+    jobs = loader._indexed(0, 0)
+    count, seconds = timed(lambda: sum(len(indices) for *_, indices in jobs))
+    grown = (memory() - before) / 1e6
+    print(f"order of an epoch: {count:,} in {seconds:.2f} s, memory +{grown:.1f} MB")
+    loader.start = len(loader) // 2
+    first, seconds = timed(lambda: next(iter(loader)))
+    middle = loader.order(0)[len(loader) // 2 * BATCH :][:BATCH]
+    right = np.array_equal(first[0], dataset.batch(middle)[0])
+    print(f"started in the middle, first batch after {1000 * seconds:.0f} ms: right is {right}")
+
+
+def read(folder: Path, loader: DataLoader, count: int) -> None:
+    """Read ``count`` pictures with each reader."""
+    readers: dict[str, tuple[Iterable[Any], int]] = {"shuffled": (loader, count)}
+    for rank in range(RANKS):
+        part = DataLoader(loader.dataset, BATCH, shuffle=True).shard(rank, RANKS)
+        readers[f"rank {rank} of {RANKS}"] = part, count // RANKS
+    readers["tarfile"] = in_order(folder), count
+    if importlib.util.find_spec("webdataset"):
+        readers["webdataset"] = by_webdataset(folder), count
+    print(f"{'pictures':<12}    per s    per CPU s       read        memory")
+    for name, (batches, items) in readers.items():
+        print(f"{name:<13}{rate(batches, items)}", flush=True)

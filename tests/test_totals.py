@@ -121,11 +121,6 @@ def test_going_on_with_another_number_of_processes(backend, count):
     close(whole, measured(backend, case, [slice(0, N)]))
 
 
-def test_one_process_has_its_own_totals(backend):
-    totals = measured(backend, CASES["classes"], [slice(0, N)])
-    assert totals.merged(Communicator()) is totals
-
-
 def test_metrics_that_cannot_be_merged_are_refused_before_the_training():
     class Counting(metrics.Metric):
         name = "counting"

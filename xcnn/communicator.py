@@ -6,9 +6,10 @@ has the others, and sets the current one, which synchronised layers and the Trai
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from .arrays import Array
 
@@ -65,6 +66,11 @@ class Communicator:
 
     def barrier(self) -> None:
         """Return when every rank has called it."""
+
+    def fail(self, text: str, status: int = 1) -> NoReturn:
+        """Print ``text``, once if several ranks fail, and end all with that exit status."""
+        print(text.rstrip(), file=sys.stderr)
+        raise SystemExit(status)
 
 
 SINGLE = Communicator()

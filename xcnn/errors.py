@@ -109,8 +109,9 @@ class MissingPackageError(XcnnError, ImportError):
 
 def missing_package(what: str, package: str, error: ImportError) -> MissingPackageError:
     """The error for an optional package that cannot be imported."""
+    quoted = f'"{package}"' if "[" in package else package  # for zsh
     return MissingPackageError(
-        f"{what} needs the package {package} ({error}): pip install {package}"
+        f"{what} needs the package {package} ({error}): pip install {quoted}"
     )
 
 

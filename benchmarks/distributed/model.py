@@ -8,11 +8,12 @@ soon as backward has computed those of a bucket, one bucket after the other (Li 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import NamedTuple
+
+import numpy as np
 
 Cost = Callable[[float], float]  # seconds of an all-reduce, given the bytes on each rank
 
@@ -143,11 +144,6 @@ def _advance(now: float, work: float, free: float, rate: float) -> float:
     return now + work / rate if work < slow * rate else now + slow * (1 - rate) + work
 
 
-def hidden(times: Times, compute: float) -> float:
-    """The share of communication that does not lengthen the step."""
-    return 1 - (times.step - compute) / times.communication if times.communication else 1.0
-
-
 def slowest(ranks: int, spread: float) -> float:
     """The expected time of the slowest rank, relative to the mean.
 
@@ -164,12 +160,5 @@ def slowest(ranks: int, spread: float) -> float:
 
 def fit(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
     """The α and β of ``seconds ≈ α + β·size``, with the least sum of squared relative errors."""
-    weights = [1 / s**2 for s in seconds]
-    total = math.fsum(weights)
-    x, y = (
-        math.fsum(w * v for w, v in zip(weights, c, strict=True)) / total for c in (sizes, seconds)
-    )
-    rows = list(zip(weights, sizes, seconds, strict=True))
-    slope = math.fsum(w * (n - x) * (s - y) for w, n, s in rows)
-    slope /= math.fsum(w * (n - x) ** 2 for w, n, _ in rows)
-    return y - slope * x, slope
+    slope, start = np.polyfit(sizes, seconds, 1, w=1 / np.array(seconds))
+    return float(start), float(slope)

@@ -74,8 +74,6 @@ def test_closed_forms():
     assert model.simulate(STEP, cost, each) == (27 + 9, 18)  # only the last bucket is not hidden
     assert model.simulate(STEP, cost, each, taken=1) == (27 + 18, 18)  # one thread does both
     assert model.simulate(STEP, lambda size: 100, each) == (10 + 4 + 300 + 2, 300)
-    assert model.hidden(model.simulate(STEP, cost, each), STEP.compute) == 0.5
-    assert model.hidden(model.simulate(STEP, one_rank, each), STEP.compute) == 1
 
 
 def ticking(step, bucket, overlap, taken):
@@ -138,7 +136,7 @@ def test_resnet50():
     assert sum(piece.bytes for piece in step.pieces) == 4 * 25_557_032
     assert sum(piece.seconds for piece in step.pieces if piece.bytes) > 2 / 3 * 0.9 * step.compute
     synced = plan.step(setting._replace(synced=True))
-    assert sum(piece.synced > 0 for piece in synced.pieces) == plan.VOTES + 2 * 53
+    assert sum(piece.synced > 0 for piece in synced.pieces) == 2 * 53 + plan.VOTES
 
 
 def test_the_plan_and_the_picture(tmp_path, capsys):

@@ -492,3 +492,9 @@ def test_best_is_checked_before_the_training(run, tmp_path):
         "val_loss, val_accuracy, val_f1 (did you mean 'val_accuracy'?)\n"
     )
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["--sync-batch-norm", "--compression float16"])
+def test_options_of_several_processes_need_them(run, option):
+    status, _, err = run(f"train {option}")
+    assert (status, f"{option.split()[0]} needs --distributed" in err) == (2, True)

@@ -1,7 +1,10 @@
 """Checks of the communicator, run in several processes by ``test_mpi.py``."""
 
+import io
 import os
 import pathlib
+import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -53,7 +56,7 @@ def check_sums_have_the_same_bits(ranks):
         sums = [values.copy() for _ in range(3)]
         for work in reversed([ranks.start_all_reduce(total) for total in sums]):
             work.wait()
-        bits += {total.tobytes() for total in sums}
+        bits += {zlib.crc32(total.tobytes()) for total in sums}
         exact = sum(
             np.random.default_rng(rank).standard_normal(100_003).astype(dtype).astype("float64")
             for rank in range(ranks.size)
@@ -111,6 +114,26 @@ def check_refused(ranks):
         ranks.all_reduce(np.zeros((4, 4)).T[1:])
     with pytest.raises(errors.DTypeError, match="expected an array of numbers"):
         ranks.all_reduce(np.zeros(3, bool))
+    with pytest.raises(errors.DTypeError, match="native byte order"):
+        ranks.all_reduce(np.zeros(3, ">f4"))
+    read_only = np.zeros(3)
+    read_only.flags.writeable = False
+    with pytest.raises(errors.ArgumentError, match="read-only"):  # on the root, too
+        ranks.broadcast(read_only)
+
+
+def check_a_fork_is_on_its_own(ranks):
+    """It neither says goodbye for this rank nor ends all when it fails."""
+    process = os.fork()
+    if not process:
+        assert distributed.current().size == 1
+        sys.stderr = io.StringIO()
+        sys.excepthook(ValueError, ValueError("in a fork"), None)
+        sys.exit(0)
+    assert os.waitpid(process, 0)[1] == 0
+    total = np.ones(2)
+    ranks.all_reduce(total)
+    return total.tolist() == [ranks.size] * 2
 
 
 def check_different_calls_are_noticed(ranks):
@@ -119,6 +142,17 @@ def check_different_calls_are_noticed(ranks):
     with pytest.raises(errors.CommunicationError, match=r"different collective calls.*rank 1: \d+"):
         ranks.barrier()
     ranks._signature = signature
+    calls = dict(ranks._counts)
+    with pytest.raises(errors.CommunicationError, match="different collective calls"):
+        ranks.gather(0) if ranks.rank == 1 else ranks.barrier()
+    ranks._counts = calls
+
+
+def check_a_reducer_begins_with_the_weights_of_rank_0(ranks):
+    weights = [nn.Parameter(np.full(3, ranks.rank + 1, dtype)) for dtype in ("f", "d")]
+    reducer = distributed.Reducer(ranks, weights)
+    assert all((weight.numpy() == 1).all() for weight in weights)
+    reducer.close()
 
 
 def check_gpu_arrays(ranks):

@@ -111,7 +111,7 @@ def _main(module, folder):
                 file.write(json.dumps([name, outcome]) + "\n")
                 file.flush()
                 if "error" in outcome:  # the others would wait
-                    distributed.fail(ranks, f"{name} failed")
+                    ranks.fail(f"{name} failed")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,12 @@ FAILURES = {
     "everyone": r"rank 0 of 2:\nTraceback (.*\n)*ValueError: spoilt\n",
     "thread": r"rank 1 of 2:\nTraceback (.*\n)*ZeroDivisionError: division by zero\n",
     "exit": r"rank 0 of 2: rank 1 ended before all-reduce number 1, for which this rank waits\n",
-    "order": r"rank 0 of 2: the ranks wait for each other in different calls: "
-    r"rank 0 for all-reduce number 1, rank 1 for broadcast number 1\n",
+    "order": r"rank 0 of 2: the ranks wait for each other: "
+    r"rank 0 in all-reduce number 1, rank 1 in broadcast number 1; all ranks must ",
     "SIGSTOP": r"rank 0 of 2: rank 1 did not come to all-reduce number 1 within 2 s \(stopped, ",
+    "never": r"Timeout .*\n(.*\n)*.*in _wait_until_all_ranks_connect\n",
+    "left a sum": r"$",
+    "a sum and values": r"rank \d of 2:\nTraceback (.*\n)*.*made different collective calls",
     "SIGKILL": "",  # mpiexec prints it
 }
 
@@ -36,5 +39,5 @@ def test_all_end_with_one_message():
             assert re.match(FAILURES[what], ended.stderr), (what, ended.stderr)
             if what == "SIGKILL":
                 assert re.search("signal:? 9", ended.stdout + ended.stderr, re.I)
-            else:
-                assert len(re.findall(r"^(?:rank \d|xcnn)", ended.stderr, re.M)) == 1, what
+            elif what in FAILURES.keys() - {"never", "left a sum"}:
+                assert len(re.findall(r"^(?:rank \d|xcnn:)", ended.stderr, re.M)) == 1, what

@@ -3,6 +3,7 @@
 import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -66,10 +67,16 @@ def test_environment(variables, expected):
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ({"WORLD_SIZE": "2"}, "RANK, MASTER_ADDR, MASTER_PORT not: set all"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is set, but RANK, MASTER_ADDR, MASTER_PORT not: set all"),
         (TORCHRUN | {"RANK": "8"}, "rank 8 of 8"),
         (TORCHRUN | {"RANK": "x"}, "RANK='x' in the environment: expected a number"),
         (HYDRA | {"MPI_LOCALRANKID": "2"}, "2 of 2 on this machine"),
+        (HYDRA | {"PMI_SIZE": "9" * 5000}, "expected a number"),
+        ({"RANK": "1", "MASTER_ADDR": "a"}, "MASTER_ADDR is set, but WORLD_SIZE, MASTER_PORT not"),
+        (TORCHRUN | {"MASTER_PORT": "65536"}, "MASTER_PORT=65536 in the environment"),
+        (TORCHRUN | {"MASTER_PORT": "0"}, "MASTER_PORT=0 in the environment"),
+        (SLURM | {"MASTER_PORT": "-1"}, "MASTER_PORT='-1' in the environment"),
+        (SLURM | {"SLURM_NODEID": "4"}, "1 of 0 on this machine"),
     ],
 )
 def test_wrong_environment(variables, message):
@@ -102,6 +109,11 @@ def test_alone(monkeypatch):
         set_current(SINGLE)
     with pytest.raises(ArgumentError, match="engine"):
         distributed.init("gloo")
+    with pytest.raises(ArgumentError, match="timeout=-1: expected a number > 0"):
+        distributed.init(timeout=-1)
+    for name, text in (HYDRA | {"PMI_FD": "999"}).items():  # inherited from a rank, but closed
+        monkeypatch.setenv(name, text)
+    assert distributed.launched() == 1
 
 
 def test_different_versions():
@@ -115,13 +127,17 @@ def test_different_versions():
         check_same([one, one, two])
 
 
+#: what others may send to the port of the store
+STRANGERS = b"GET / HTTP/1.1\r\n\r\n", b"cmd=initack pmiid=9\n", b"\xff=\n", b"\n"
+STRANGERS += (bytes(server.LONGEST + 2**17),)
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-@pytest.mark.filterwarnings("ignore:subprocess:ResourceWarning")
 def test_store():
     """Three ranks in threads, with a stranger on the port."""
     port = free_port()
@@ -129,11 +145,12 @@ def test_store():
     def work(rank):
         store = Store("127.0.0.1", port, rank, 3, 10)
         if rank == 0:
-            for said in (b"GET / HTTP/1.1\r\n\r\n", b"cmd=initack pmiid=9\n", b"\xff=\n", b"\n"):
-                with socket.create_connection(("127.0.0.1", port)) as stranger:
-                    stranger.sendall(said)
-                    stranger.settimeout(5)
-                    assert stranger.recv(10) == b""  # closed
+            for said in STRANGERS:
+                address = "127.0.0.1", port
+                with socket.create_connection(address) as one, suppress(ConnectionError):
+                    one.sendall(said)
+                    one.settimeout(5)
+                    assert one.recv(10) == b""  # closed
         if rank == 2:
             store.put("key", "é value=1\n")
         assert store.get("key") == "é value=1\n"
@@ -159,7 +176,6 @@ def test_store():
     assert heard == [[text for text in texts if text[0] != rank] for rank in range(3)]
 
 
-@pytest.mark.filterwarnings("ignore:subprocess:ResourceWarning")
 def test_nobody_at_the_store():
     with pytest.raises(CommunicationError, match=r"rank 0 of 2 has waited 0\.5 s .*barrier"):
         Store("127.0.0.1", 0, 0, 2, 0.5).barrier()

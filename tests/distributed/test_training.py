@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 
-from xcnn.communicator import Communicator
+from xcnn import Trainer, nn
+from xcnn.communicator import Communicator, Work, using
+from xcnn.errors import ArgumentError
+from xcnn.training.ranks import Ranks
+from xcnn.training.totals import Totals
 
 from . import launch, trainings
 
-TRAININGS = ["check_lenet", "check_resnet", "check_streamed", "check_whole", "check_evaluated"]
+TRAININGS = ["check_lenet", "check_resnet", "check_function", "check_streamed", "check_whole"]
+TRAININGS += ["check_finished", "check_evaluated"]
 RANKS = [2, *(pytest.param(ranks, marks=pytest.mark.exhaustive) for ranks in (3, 4))]
 
 
@@ -62,7 +67,14 @@ def test_ranks_train_as_one(outcomes, alone, check, ranks):
     for found in outcomes(ranks)[check]:  # the same on all
         assert found == outcomes(ranks)[check][0]
         assert_close(found, alone(check))
-        assert found.get("steps", 50) >= 50 or check == "check_whole"
+        if check in ("check_lenet", "check_resnet", "check_streamed"):
+            assert found["steps"] >= 50
+
+
+def test_rank_0_prints_a_line_for_each_epoch(outcomes):
+    first, second = outcomes(2)["check_shown"]
+    assert [line.split(":")[0] for line in first.splitlines()] == ["epoch 1/2", "epoch 2/2"]
+    assert second == ""
 
 
 @pytest.mark.parametrize("ranks", RANKS)
@@ -96,6 +108,7 @@ def test_ranks_that_differ(outcomes, ranks):
         assert f"rank {last}: " in found["data"]
         if ranks < 4:
             assert f"{first}: 40 items, " in found["data"]
+        assert "the ranks differ in the validation data: " in found["validation"]
         assert "the ranks differ in the loss" in found["loss"]
         assert "the ranks differ in the callbacks" in found["callbacks"]
         assert f"pass at least {ranks}" in found["batch"]
@@ -103,3 +116,39 @@ def test_ranks_that_differ(outcomes, ranks):
         assert f"the loss is nan on rank {last} in batch 3 of epoch 1" in found["nan"]
         assert "the ranks differ in the weight" in found["weights"]
         assert "some ranks have fewer batches than others" in found["length"]
+
+
+class Pair(Communicator):
+    """Rank 0 of 2; the other rank, which does not exist, has three examples of each batch."""
+
+    size = 2
+    calls = 0
+
+    def start_all_reduce(self, array):
+        self.calls += 1
+        array[1] = 3
+        return Work()
+
+
+def test_empty_part_is_explained():
+    part = Ranks(Pair()).part(np.zeros((0, 4)), np.zeros(0))
+    with pytest.raises(ValueError, match="of size 0") as caught, part:
+        np.zeros((0, 4)).reshape(0, -1)
+    assert "rank 0 has none of the 3 examples of this batch" in caught.value.__notes__[0]
+
+
+def test_trainings_of_one_rank():
+    """Beside a distributed one: its batch norm is not that of all ranks."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.SyncBatchNorm(4))
+    x, y = np.random.default_rng(0).standard_normal((6, 3)), np.arange(6) % 4
+    pair = Pair()
+    with using(pair):
+        Trainer(model, "sgd").train_step(x, y)
+    assert pair.calls == 0
+
+
+def test_no_checkpoint_of_one_rank(tmp_path):
+    trainer = Trainer(nn.Linear(3, 4), "sgd", distributed=Pair())
+    trainer._totals = Totals(trainer.loss, {})
+    with trainer.ranks.alone(), pytest.raises(ArgumentError, match="without main_only"):
+        trainer.save(tmp_path / "a.safetensors")

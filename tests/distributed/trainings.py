@@ -1,5 +1,7 @@
 """Small trainings in float64, for any number of ranks; each returns what the tests compare."""
 
+import contextlib
+import io
 import os
 import shutil
 from pathlib import Path
@@ -35,6 +37,13 @@ class LeNet(nn.Module):
 
     def forward(self, x):
         return self.body(x)
+
+
+class Noisy(LeNet):
+    """Draws noise for its inputs, also in the validation."""
+
+    def forward(self, x):
+        return super().forward(x + 0.5 * xcnn.randn(len(x), 1, 12, 12, dtype="float64"))
 
 
 class ResNet(nn.Module):
@@ -101,6 +110,20 @@ def check_resnet(communicator):
     return train(communicator, model, *pictures(130), fit=fit, epochs=6)
 
 
+def check_function(communicator):
+    """A loss of the user's, other initial weights on each rank, and noise."""
+    xcnn.manual_seed(communicator.rank)
+    x, y = pictures(41)
+    model = Noisy().to(dtype="float64")
+
+    def loss(output, target):
+        return F.cross_entropy(output, target) + 0.1 * (output**2).mean()
+
+    evaluated = xcnn.Trainer(model, loss=loss, distributed=communicator).evaluate(x, y)
+    found = train(communicator, model, x, y, loss=loss, fit={"validation": (x[:7], y[:7])})
+    return found | {"evaluated": evaluated["loss"]}
+
+
 def check_streamed(communicator):
     """An iterable in parts of two batches, with augmentation."""
     xcnn.manual_seed(0)
@@ -120,6 +143,24 @@ class Stop(callbacks.Callback):
     def on_batch_end(self, trainer, step):
         if trainer.steps == self.step and trainer.ranks.communicator.rank == trainer.ranks.size - 1:
             trainer.stop(finished=False)
+
+
+class Finish(callbacks.Callback):
+    """Stops for good after the second epoch, on the last rank."""
+
+    def on_epoch_end(self, trainer, epoch):
+        if epoch.epoch == 2 and trainer.ranks.communicator.rank == trainer.ranks.size - 1:
+            trainer.stop()
+
+
+def check_finished(communicator):
+    """A training that was stopped for good has nothing left to do."""
+    folder, (x, y) = FOLDER / f"finished{communicator.size}", pictures(20)
+    for used in ([Finish()], []):
+        xcnn.manual_seed(0)
+        fit = {"callbacks": [*used, callbacks.ModelCheckpoint(folder, "1h")], "resume": folder}
+        found = train(communicator, LeNet().to(dtype="float64"), x, y, fit=fit)
+    return {k: v for k, v in found.items() if k != "losses"}
 
 
 def resumed(communicator, folder, step=None):
@@ -188,11 +229,11 @@ def check_refused(communicator):
     last = communicator.rank == communicator.size - 1
     x, y = pictures(40)
 
-    def fit(x=x, y=y, seed=0, loss="cross_entropy", batch_size=10, used=(), alone=False):
+    def fit(x=x, y=y, seed=0, loss="cross_entropy", batch_size=10, used=(), validation=None):
         xcnn.manual_seed(0)
         model = LeNet().to(dtype="float64")
         trainer = xcnn.Trainer(model, "sgd", loss, distributed=communicator)
-        used = {"callbacks": used, "progress": False}
+        used = {"callbacks": used, "progress": False, "validation": validation}
         trainer.fit(x, y, 2, batch_size, seed=seed, **used)
 
     class Alone(data.IterableDataset):
@@ -202,6 +243,7 @@ def check_refused(communicator):
     return {
         "seed": refused(fit, seed=int(last)),
         "data": refused(fit, x + 1 if last else x),
+        "validation": refused(fit, validation=(x[last:], y[last:])),
         "loss": refused(fit, loss="nll" if last else "cross_entropy"),
         "callbacks": refused(fit, used=[callbacks.EMA()] if last else []),
         "batch": refused(fit, batch_size=communicator.size - 1),
@@ -224,3 +266,13 @@ def check_evaluated(communicator):
     evaluated = [trainer.evaluate(x[:n], y[:n]) for n in (1, 2, 43)]
     values = [result[k] for result in evaluated for k in sorted(result)]
     return {"values": [*found.losses, *found.rates, *values]}
+
+
+def check_shown(communicator):
+    """What a training prints into a pipe."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(144, 5)).to(dtype="float64")
+    trainer = xcnn.Trainer(model, "sgd", distributed=communicator)
+    x, y = pictures(20)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        trainer.fit(x, y, epochs=2, batch_size=10)
+    return printed.getvalue()

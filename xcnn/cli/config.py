@@ -130,6 +130,10 @@ def check_options(arguments: argparse.Namespace) -> None:
     loss, task = arguments.loss, tasks.get(arguments.task)
     if arguments.new_head and not arguments.init:
         raise ArgumentError("--new-head needs --init: pass both, or leave it out")
+    given = () if arguments.distributed or arguments.config else arguments.given
+    if alone := {"sync_batch_norm", "compression"}.intersection(given):
+        name = min(alone).replace("_", "-")
+        raise ArgumentError(f"--{name} needs --distributed: pass both, or leave it out")
     of_classes = [k for k in task.losses if k in LOSSES and LOSSES[k].target == "classes"]
     if arguments.class_weight and loss not in of_classes:
         advice = f"use {' or '.join(of_classes)}" if of_classes else f"it is not for {task.name}"

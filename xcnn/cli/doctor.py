@@ -8,7 +8,6 @@ mpiexec -n 4 xcnn doctor --distributed
 from __future__ import annotations
 
 import argparse
-import faulthandler
 import importlib.metadata
 import os
 import platform
@@ -62,10 +61,7 @@ def _run_distributed() -> bool:
             "this is one process: start several, such as mpiexec -n 4 xcnn doctor --distributed "
             '(needs: pip install "xcnn[mpi]"), or with srun or torchrun'
         )
-    # ends the process even while MPI holds Python
-    faulthandler.dump_traceback_later(_MINUTE, exit=True)
     ranks = distributed.init(timeout=_MINUTE)
-    faulthandler.cancel_dump_traceback_later()
     identities = ranks.gather(
         {
             **distributed.diagnosis.identity(),

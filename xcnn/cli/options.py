@@ -263,9 +263,7 @@ def print_error(error: BaseException) -> None:
         text = f"out of memory: {error}"
     text = f"xcnn: error: {printable(text, keep=LINES)}\n"
     if communicator.current().size > 1:
-        from ..distributed import fail
-
-        fail(communicator.current(), text, 2)
+        communicator.current().fail(text, 2)
     complain(text)
 
 

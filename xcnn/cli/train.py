@@ -30,7 +30,7 @@ from .. import (
     report,
     tasks,
 )
-from ..communicator import SINGLE, Communicator
+from ..communicator import SINGLE, Communicator, current
 from ..data.augment import RECIPES
 from ..errors import ArgumentError, CommunicationError, DivergenceError
 from ..training import COMPRESSIONS, Trainer
@@ -228,20 +228,20 @@ def _open_folder(
     arguments: argparse.Namespace, config: dict[str, Any], trainer: Trainer
 ) -> RunFolder:
     """Create the run folder, or open the one to resume; the first process does, for all."""
-    opened: list[RunFolder] = []
+    folder: RunFolder | None = None
 
     def open_it() -> str:
+        nonlocal folder
         if arguments.resume:
             folder = RunFolder(Path(arguments.resume))
             folder.resume(config)
         else:
             name = f"{config['model']}-{Path(config['data']).name}"
             folder = RunFolder.create(arguments.out, name, config)
-        opened.append(folder)
         return str(folder.path)
 
     path = trainer.ranks.from_main(open_it)
-    return opened[0] if opened else RunFolder(Path(path))
+    return folder or RunFolder(Path(path))
 
 
 def _open_device(arguments: argparse.Namespace) -> backends.Backend:
@@ -435,6 +435,8 @@ def _saved(folder: RunFolder) -> str:
     if callbacks.newest(folder.path) is None:
         return "nothing was saved"
     command = f"xcnn train --resume {shlex.quote(str(folder.path))}"
+    if (ranks := current().size) > 1:
+        command = f"mpiexec -n {ranks} {command} --distributed"
     return f"{folder.path} holds a checkpoint; go on with: {command}"
 
 

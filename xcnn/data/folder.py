@@ -15,7 +15,8 @@ from ..checks import COLOURS, check_choice, check_code, check_int, check_path, c
 from ..errors import DataError
 from .dataset import Batch, Dataset, Subset
 from .images import ON_ERROR, SKIP, THREADS, read_image, read_images, readable
-from .shards import ShardFolder, shards_in
+from .shard_index import shards_in
+from .shards import ShardFolder
 from .splits import DataSplits, stratified_split, subsample
 
 SUFFIXES = (

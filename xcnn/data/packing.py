@@ -19,7 +19,8 @@ from ..notebook import progress_bar
 from .dataset import Dataset, Subset
 from .folder import ImageFolder, split_folder
 from .images import encode_image, read_image
-from .shards import CLASSES, IndexWriter
+from .shard_index import IndexWriter
+from .shards import CLASSES
 from .sources import info, load, names
 
 

@@ -13,33 +13,25 @@ Examples
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 from .. import backends
-from ..checks import check_choice
+from ..checks import check_choice, check_number
 from ..communicator import SINGLE, Communicator, Work, current, set_current
 from ..training import Reducer
 from . import diagnosis, environment
-from .environment import Launch
-from .failures import StoreChannel, Watch, fail
-from .store import Store
 
 __all__ = [
     "Communicator",
-    "Launch",
     "Reducer",
-    "Store",
-    "StoreChannel",
-    "Watch",
     "Work",
     "current",
     "device",
     "diagnosis",
-    "fail",
     "init",
-    "is_available",
     "launched",
 ]
 
@@ -82,9 +74,10 @@ def init(engine: str = "auto", *, timeout: float = 300.0) -> Communicator:
         mpi4py, or what NCCL needs, is not installed.
     """
     check_choice("engine", engine, ("auto", *ENGINES))
+    check_number("timeout", timeout, 0, 1e8, above=True)
     if current() is not SINGLE:
         return current()
-    launch = environment.detect(os.environ)
+    launch = _detect()
     if launch is None or launch.size == 1:
         set_current(Communicator())
         return current()
@@ -102,18 +95,24 @@ def init(engine: str = "auto", *, timeout: float = 300.0) -> Communicator:
 
 def launched() -> int:
     """How many processes were started together; 1 without a launcher."""
-    launch = environment.detect(os.environ)
+    launch = _detect()
     return 1 if launch is None else launch.size
 
 
-def is_available(engine: str = "mpi") -> bool:
-    """Whether the packages of an engine are installed: mpi4py with an MPI, or CuPy with NCCL."""
-    check_choice("engine", engine, ENGINES)
+def _detect() -> environment.Launch | None:
+    """How this process was started; a program that a rank of mpiexec started is on its own."""
+    variables: Mapping[str, str] = os.environ
+    if "PMI_FD" in variables and not _is_socket(variables["PMI_FD"]):
+        inherited = ("PMI_", "MPI_LOCAL")
+        variables = {k: v for k, v in variables.items() if not k.startswith(inherited)}
+    return environment.detect(variables)
+
+
+def _is_socket(handle: str) -> bool:
     try:
-        import_module("mpi4py" if engine == "mpi" else "cupy.cuda.nccl")
-    except ImportError:
+        return stat.S_ISSOCK(os.fstat(int(handle)).st_mode)
+    except (OSError, ValueError, OverflowError):
         return False
-    return True
 
 
 def device() -> str:

@@ -64,37 +64,42 @@ def detect(variables: Mapping[str, str]) -> Launch | None:
             return _checked(launcher, _numbers(variables, names))
     if "SLURM_STEP_NUM_TASKS" in variables and "SLURM_PROCID" in variables:
         return _of_slurm(variables)
-    if "WORLD_SIZE" not in variables:
+    if "WORLD_SIZE" not in variables and not {"RANK", "MASTER_ADDR"} <= variables.keys():
         return None
     if missing := [name for name in _TORCHRUN if not variables.get(name)]:
         raise CommunicationError(
-            f"WORLD_SIZE is set, but {', '.join(missing)} not: set all of {', '.join(_TORCHRUN)} "
-            "(and LOCAL_RANK, LOCAL_WORLD_SIZE), as torchrun does, or unset WORLD_SIZE"
+            f"{', '.join(n for n in _TORCHRUN if n not in missing)} is set, but "
+            f"{', '.join(missing)} not: set all of {', '.join(_TORCHRUN)} (and LOCAL_RANK, "
+            "LOCAL_WORLD_SIZE), as torchrun does, or none"
         )
     rank, size, port = _numbers(variables, ("RANK", "WORLD_SIZE", "MASTER_PORT"))
     local = _numbers({"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"} | dict(variables), _LOCAL)
     # torchrun itself may listen at MASTER_PORT
-    port += variables.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    port = _checked_port(port + (variables.get("TORCHELASTIC_USE_AGENT_STORE") == "True"))
     return _checked("torchrun", [rank, size, *local], variables["MASTER_ADDR"], port)
 
 
+_DIGITS = 9  # of Slurm's numbers of jobs, too
 _LOCAL = "LOCAL_RANK", "LOCAL_WORLD_SIZE"
 
 
 def _of_slurm(variables: Mapping[str, str]) -> Launch:
     names = "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"
     rank, size, local_rank = _numbers(variables, names)
-    node = int(variables.get("SLURM_NODEID", 0))
-    local_size = tasks_per_node(variables.get("SLURM_STEP_TASKS_PER_NODE", "1"))[node]
+    (node,) = _numbers({"SLURM_NODEID": "0"} | dict(variables), ["SLURM_NODEID"])
+    counts = tasks_per_node(variables.get("SLURM_STEP_TASKS_PER_NODE", "1"))
+    local_size = counts[node] if node < len(counts) else 0  # refused below
     if {"PMI_FD", "PMIX_RANK"} & variables.keys():  # srun --mpi=pmi2 or pmix
         return _checked("srun", [rank, size, local_rank, local_size])
     host = variables.get("MASTER_ADDR") or first_node(
         variables.get("SLURM_STEP_NODELIST", variables.get("SLURM_LAUNCH_NODE_IPADDR", ""))
     )
     # the same on all ranks, and another for each job and step
-    job, step = (int(variables.get(name, 0)) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
-    port = int(variables.get("MASTER_PORT", 20000 + (job * 16 + step) % 10000))
-    return _checked("srun", [rank, size, local_rank, local_size], host, port)
+    numbers = "SLURM_JOB_ID", "SLURM_STEP_ID"
+    job, step = _numbers(dict.fromkeys(numbers, "0") | dict(variables), numbers)
+    default = {"MASTER_PORT": str(20000 + (job * 16 + step) % 10000)}
+    (port,) = _numbers(default | dict(variables), ["MASTER_PORT"])
+    return _checked("srun", [rank, size, local_rank, local_size], host, _checked_port(port))
 
 
 def tasks_per_node(text: str) -> list[int]:
@@ -115,9 +120,15 @@ def _numbers(variables: Mapping[str, str], names: Iterable[str]) -> list[int]:
     """The values of the variables that are set; those on the machine may be missing."""
     given = [(name, variables[name]) for name in names if name in variables]
     for name, text in given:
-        if not text.isdecimal():
+        if not text.isdecimal() or len(text) > _DIGITS:
             raise CommunicationError(f"{name}={text!r} in the environment: expected a number")
     return [int(text) for _, text in given]
+
+
+def _checked_port(port: int) -> int:
+    if not 0 < port < 2**16:
+        raise CommunicationError(f"MASTER_PORT={port} in the environment: expected 1 to 65535")
+    return port
 
 
 def _checked(launcher: str, numbers: list[int], host: str = "", port: int = 0) -> Launch:

@@ -9,6 +9,8 @@ are noticed by mpiexec, or by the store (:mod:`xcnn.distributed.store`), within 
 
 from __future__ import annotations
 
+import atexit
+import faulthandler
 import json
 import os
 import sys
@@ -16,11 +18,12 @@ import threading
 import time
 import traceback
 from collections import defaultdict
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, NoReturn, Protocol
 
-from ..communicator import Communicator
+from ..communicator import SINGLE, set_current
 from .store import Store
 
 _POLITE = 0.5  # seconds in which a rank looks for failures of lower ranks before it prints
@@ -84,6 +87,8 @@ class Watch:
         threading.excepthook = lambda args: self._on_error(
             args.exc_type, args.exc_value, args.exc_traceback
         )
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_be_single)
 
     def fail(self, text: str, status: int = 1) -> NoReturn:
         """Print ``text`` after the number of this rank, unless a lower one prints; end all."""
@@ -125,8 +130,11 @@ class Watch:
                 f"hanging, or computing for longer: distributed.init(timeout=...)){others}"
             )
         else:
-            places = ", ".join(f"rank {rank} for {waiting[rank]}" for rank in sorted(waiting))
-            reason = f"the ranks wait for each other in different calls: {places}"
+            places = ", ".join(f"rank {rank} in {waiting[rank]}" for rank in sorted(waiting))
+            reason = (
+                f"the ranks wait for each other: {places}; all ranks must make the same calls in "
+                "the same order, with arrays of the same size"
+            )
         self.fail(reason)
 
     def leave(self, calls: int) -> None:
@@ -162,13 +170,26 @@ class Watch:
         self.fail("\n" + "".join(traceback.format_exception(kind, error, origin)))
 
 
-def fail(communicator: Communicator, text: str, status: int = 1) -> NoReturn:
-    """Print ``text`` once for all ranks, and end all of them with that exit status."""
-    watch: Watch | None = getattr(communicator, "watch", None)
-    if watch is None:
-        complain(f"{text.rstrip()}\n")
-        raise SystemExit(status)
-    watch.fail(text, status)
+def _be_single() -> None:
+    """What a fork of a rank is: it must not speak for that rank."""
+    set_current(SINGLE)
+    sys.excepthook, threading.excepthook = sys.__excepthook__, threading.__excepthook__
+
+
+def at_exit(leave: Callable[[], Any]) -> None:
+    """Call ``leave`` when this process ends, but not when a fork of it does."""
+    process = os.getpid()
+    atexit.register(lambda: os.getpid() == process and leave())
+
+
+@contextmanager
+def ending_after(timeout: float) -> Iterator[None]:
+    """End this process if the block takes longer, also while MPI holds Python; say where it is."""
+    faulthandler.dump_traceback_later(timeout, exit=True, file=2)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def name_ranks(ranks: list[int]) -> str:

@@ -12,10 +12,8 @@ through pinned memory.
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import os
-import pickle
 import time
 import zlib
 from collections import deque
@@ -32,8 +30,9 @@ from ..communicator import Communicator, Work
 from ..errors import ArgumentError, CommunicationError, DTypeError, missing_package, show
 from ..tiling import split_range
 from .environment import Launch
-from .failures import Watch
+from .failures import Watch, at_exit, ending_after
 from .store import Store
+from .values import decode, encode
 
 _MOST = 2**27  # elements of one call: counts of older versions of MPI have 32 bits
 _SPIN = 1e-3  # seconds of testing without a pause, which takes a core but no time
@@ -51,6 +50,8 @@ _let_others_run = getattr(os, "sched_yield", partial(time.sleep, 0))
 def connect(launch: Launch, timeout: float) -> MPICommunicator:
     """Start MPI, or join one that was started by importing mpi4py.
 
+    All ranks must do so within ``timeout``, else this process ends and shows where it waited.
+
     Raises
     ------
     MissingPackageError
@@ -58,11 +59,18 @@ def connect(launch: Launch, timeout: float) -> MPICommunicator:
     CommunicationError
         MPI does not see the processes that the launcher started.
     """
+    # those of the store come first, and say more
+    with ending_after(timeout if launch.connects_mpi else 2 * timeout + 1):
+        return _wait_until_all_ranks_connect(launch, timeout)
+
+
+def _wait_until_all_ranks_connect(launch: Launch, timeout: float) -> MPICommunicator:
     try:
         import mpi4py
 
         os.environ.setdefault("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")  # we print a better one
         mpi4py.rc.initialize = mpi4py.rc.initialize and launch.connects_mpi
+        mpi4py.rc.finalize = False  # _leave does; a fork must not
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # RuntimeError: no library of MPI
         raise missing_package(
@@ -126,7 +134,8 @@ class MPICommunicator(Communicator):
         self._signature = 0  # of the calls so far
         self._notices = _Notices(world.Dup(), MPI, store)
         self.watch = Watch(self._notices, timeout)
-        atexit.register(self._leave, store)
+        self.fail = self.watch.fail  # type: ignore[method-assign]
+        at_exit(partial(self._leave, store))
 
     def start_all_reduce(self, array: Array) -> Work:
         self._check(array, "fiu")
@@ -139,14 +148,14 @@ class MPICommunicator(Communicator):
         self._start("broadcast", self._spread(array, root)).wait()
 
     def gather(self, value: Any) -> list[Any]:
-        return self._start("gather", self._collect(value)).wait()
+        return self._start("gather", self._collect(encode(value))).wait()
 
     def share(self, value: Any, root: int = 0) -> Any:
-        text = self._pack(value) if self.rank == root else b""
-        return self._start("share", self._share(text, root)).wait()
+        data = encode(value) if self.rank == root else b""
+        return self._start("share", self._share(data, root)).wait()
 
     def barrier(self) -> None:
-        self._start("barrier", self._collect(None)).wait()
+        self._start("barrier", self._collect(encode(None))).wait()
 
     # -- the calls: each posts requests to MPI and yields their tests
 
@@ -189,48 +198,42 @@ class MPICommunicator(Communicator):
         if self.rank != root:
             mirror.restore()
 
-    def _collect(self, value: Any) -> Steps:
-        text = self._pack(value)
+    def _collect(self, data: bytes) -> Steps:
         calls = [*self._counts.values()]
-        heads = np.empty((self.size, 2 + len(calls)), "int64")
-        head = np.array([len(text), self._signature, *calls])
+        heads = np.full((self.size, 2 + len(calls)), -1)  # stays if a rank is in another call
+        head = np.array([len(data), self._signature, *calls])
         yield self._test([self._comm.Iallgather(head, heads)])
-        self._compare(heads)
-        sizes = heads[:, 0]
-        everything = np.empty(int(sizes.sum()), "uint8")
-        counts = [int(size) for size in sizes]
-        target = [everything, counts, self._mpi.BYTE]
-        yield self._test([self._comm.Iallgatherv([text, self._mpi.BYTE], target)])
-        ends = [*accumulate(counts)]
-        return [
-            pickle.loads(everything[end - count : end].data)
-            for end, count in zip(ends, counts, strict=True)
-        ]
+        self._compare(heads, head)
+        sizes = heads[:, 0].tolist()
+        everything = np.empty(sum(sizes), "uint8")
+        target = [everything, sizes, self._mpi.BYTE]
+        yield self._test([self._comm.Iallgatherv([data, self._mpi.BYTE], target)])
+        bounds = pairwise([0, *accumulate(sizes)])
+        return [decode(everything[start:end].data) for start, end in bounds]
 
-    def _share(self, text: bytes, root: int) -> Steps:
-        size = np.full(1, len(text))
+    def _share(self, data: bytes, root: int) -> Steps:
+        size = np.full(1, len(data))
         yield self._test([self._comm.Ibcast(size, root)])
-        data = np.frombuffer(text, "uint8").copy() if text else np.empty(int(size[0]), "uint8")
-        yield self._test([self._comm.Ibcast(part, root) for part in _parts(data)])
-        return pickle.loads(data.data)
+        array = np.frombuffer(data, "uint8").copy() if data else np.empty(int(size[0]), "uint8")
+        yield self._test([self._comm.Ibcast(part, root) for part in _parts(array)])
+        return decode(array.data)
 
-    def _compare(self, heads: Array) -> None:
+    def _compare(self, heads: Array, own: Array) -> None:
         """Require that all ranks have made the same calls; MPI does not notice most differences."""
-        if (heads[:, 1] != heads[0, 1]).any():
+        if (heads[:, 1:] != own[1:]).any():
+            is_head = (heads[self.rank] == own).all()  # not the array of another call
             made = "; ".join(
                 f"rank {rank}: "
                 + ", ".join(f"{n} {name}" for name, n in zip(self._counts, row[2:], strict=True))
-                for rank, row in enumerate(heads)
+                if row[2:].sum() > 0
+                else f"rank {rank}: in another call"
+                for rank, row in (enumerate(heads) if is_head else [(self.rank, own)])
             )
             raise CommunicationError(
                 "the ranks have made different collective calls, or with arrays of different "
                 f"types and sizes, so their results are wrong ({made}): all ranks must make the "
                 "same calls in the same order"
             )
-
-    def _pack(self, value: Any) -> bytes:
-        """A pickle: it is read by processes of the same program, over connections of MPI."""
-        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
 
     def _test(self, requests: Sequence[Any]) -> Callable[[], bool]:
         return lambda: self._mpi.Request.Testall(requests)
@@ -244,8 +247,12 @@ class MPICommunicator(Communicator):
                 f"{show(array)} is not C-contiguous: pass a contiguous copy, since it is replaced "
                 "in place"
             )
-        if array.dtype.kind not in kinds:
-            raise DTypeError(f"{show(array)}: expected an array of numbers")
+        if array.dtype.kind not in kinds or not array.dtype.isnative:
+            raise DTypeError(f"{show(array)}: expected an array of numbers in native byte order")
+        if not getattr(array.flags, "writeable", True):  # CuPy's always are
+            raise ArgumentError(
+                f"{show(array)} is read-only, but is replaced in place: pass a copy"
+            )
 
     # -- progress
 
@@ -290,9 +297,10 @@ class MPICommunicator(Communicator):
         self.watch.leave(sum(self._counts.values()))
         request = self._notices.everyone_left()
         while not request.Test():
+            self._advance()  # sums that others wait for
             time.sleep(0.01)
+        self._mpi.Finalize()
         if store:
-            self._mpi.Finalize()
             store.close()
 
 

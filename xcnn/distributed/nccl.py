@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import threading
 import time
 from collections import Counter, deque
@@ -16,7 +15,7 @@ from ..communicator import Communicator, Work
 from ..errors import DeviceError
 from . import mpi
 from .environment import Launch
-from .failures import StoreChannel, Watch
+from .failures import StoreChannel, Watch, at_exit
 from .store import Store
 from .tcp import StoreCommunicator
 
@@ -42,7 +41,7 @@ def connect(launch: Launch, timeout: float) -> NCCLCommunicator:
         watch = host.watch
     else:
         store = Store(launch.host, launch.port, launch.rank, launch.size, timeout)
-        atexit.register(store.close)
+        at_exit(store.close)
         host = StoreCommunicator(store, launch.local_rank, launch.local_size)
         watch = Watch(StoreChannel(store), timeout)
     # Slurm may show each process only its own GPU
@@ -75,6 +74,7 @@ class NCCLCommunicator(Communicator):
 
     def __init__(self, host: Communicator, watch: Watch, backend: backends.Backend) -> None:
         self.host, self.watch, self.backend = host, watch, backend
+        self.fail = watch.fail  # type: ignore[method-assign]
         self.rank, self.size = host.rank, host.size
         self.local_rank, self.local_size = host.local_rank, host.local_size
         _check(host.gather(nccl.identity(backend)))
@@ -84,7 +84,7 @@ class NCCLCommunicator(Communicator):
         self._started: deque[tuple[float, str, nccl.Queued]] = deque()
         self._is_closed = threading.Event()
         self._thread = threads.start(self._look_for_failures, "xcnn nccl")
-        atexit.register(self.close)
+        at_exit(self.close)
 
     def start_all_reduce(self, array: Array) -> Work:
         if not self._is_mine(array):

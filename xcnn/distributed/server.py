@@ -18,6 +18,12 @@ LONGEST = 2**24  # characters of a line
 INTRODUCTION = 10.0  # seconds in which a new connection must say which rank it is
 
 
+_NO_PROTOCOL = (
+    *(OSError, ValueError, KeyError),
+    *(asyncio.IncompleteReadError, asyncio.LimitOverrunError),
+)
+
+
 class Server:
     """The values, and who waits for what; it ends when all ranks have left."""
 
@@ -45,7 +51,7 @@ class Server:
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one connection; one that does not speak the protocol is closed."""
         rank, is_ours, is_known, said_goodbye = -1, False, False, False
-        with suppress(OSError, ValueError, KeyError, asyncio.IncompleteReadError):
+        with suppress(*_NO_PROTOCOL):
             while line := await asyncio.wait_for(
                 reader.readuntil(), None if is_known else INTRODUCTION
             ):

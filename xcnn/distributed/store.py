@@ -115,13 +115,14 @@ class Store:
             handle = listener.fileno()
             numbers = map(str, (handle, self.size, self.timeout))
             # in a session of its own, Ctrl-C does not end it before the ranks
-            subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-I", "-S", server.__file__, *numbers],
                 pass_fds=[handle],
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )
+            process.returncode = 0  # nobody waits for it: it may outlive this process
 
     def _connect(self) -> socket.socket:
         end = time.monotonic() + self.timeout
@@ -170,6 +171,9 @@ class Store:
                 if reply.get("cmd") == "abort":
                     os._exit(int(reply.get("exitcode", "1")))
                 self._replies.put(reply)
-        if not self._is_closing:  # the machine of rank 0 is gone
+        if not self._is_closing:
+            text = f"rank {self.rank} of {self.size} lost the store at {self.host}:{self.port}"
+            reason = "it was killed, its machine is gone, or another process has this rank"
+            os.write(2, f"{text}: {reason}\n".encode())
             os._exit(1)
         self._replies.put({})

@@ -35,20 +35,23 @@ _GRACE = 60  # seconds; a younger folder may belong to a process that has not lo
 class Lock:
     """An exclusive lock on a folder, held until it is released or the process ends.
 
+    A shared one only excludes exclusive ones.
+
     Raises
     ------
     ArgumentError
         Another process holds it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, is_shared: bool = False) -> None:
         self._file: int | None = None
         if fcntl is None:
             return
         with naming("open", folder):
             self._file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # a pipe would block
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
+            fcntl.flock(self._file, kind | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self.release()
             raise ArgumentError(
@@ -80,7 +83,7 @@ class Lock:
 def is_locked(folder: Path) -> bool:
     """Whether a training is writing the folder."""
     try:
-        Lock(folder).release()
+        Lock(folder, is_shared=True).release()  # others may ask at the same time
     except ArgumentError:
         return True
     return False

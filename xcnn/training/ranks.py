@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -15,12 +16,13 @@ from ..nn import Module
 from ..optim import Optimizer
 from ..tensor import Tensor
 from . import batches
-from .reducer import COMPRESSIONS, Reducer, flats
+from .reducer import COMPRESSIONS, Reducer, broadcast
 from .totals import Totals
 
 _host = backends.get("cpu").xp
 _SHOWN = 8  # ranks in an error message
 _LONGEST = 80  # characters of a value in one
+_ADDRESS = re.compile(" at 0x[0-9a-f]+")  # of an object, another one on each rank
 
 
 class Ranks:
@@ -40,8 +42,6 @@ class Ranks:
         How many there are.
     is_main : bool
         Whether this is the one that writes and prints.
-    is_alone : bool
-        Whether this process has none to talk to, at least now.
     """
 
     def __init__(self, distributed: bool | Communicator, compression: str | None = None) -> None:
@@ -62,21 +62,20 @@ class Ranks:
             check_choice("compression", compression, COMPRESSIONS)
         self.size = self.communicator.size
         self.is_main = self.communicator.is_main
-        self.is_alone = self.size == 1
         self.compression = compression
         self._reducer: Reducer | None = None
         self._reduced: list[int] = []
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether this process has none to talk to, at least now."""
+        return self.communicator.size == 1
 
     # -- numbers and decisions ------------------------------------------------------------------
 
     def gathered(self, number: float) -> list[float]:
         """``number`` of each rank."""
-        if self.is_alone:
-            return [number]
-        numbers = _host.zeros(self.size)
-        numbers[self.communicator.rank] = number
-        self.communicator.all_reduce(numbers)
-        return numbers.tolist()
+        return [number] if self.is_alone else self.communicator.gather(number)
 
     def sums(self, *numbers: float) -> list[float]:
         """The sum over the ranks of each number."""
@@ -98,8 +97,6 @@ class Ranks:
         CommunicationError
             On the other ranks, for an error on rank 0.
         """
-        if self.is_alone:
-            return function()
         found, error = None, None
         if self.is_main:
             try:
@@ -131,7 +128,8 @@ class Ranks:
         """A context for this rank's part of a batch; its value: target elements of all ranks."""
         count, elements = batches.count(x), arrays_of(y)[0].size
         if self.is_alone:
-            yield elements
+            with using(SINGLE):  # also beside a distributed training
+                yield elements
             return
         counts = _host.zeros(self.size + 1)
         counts[self.communicator.rank], counts[-1] = count, elements
@@ -140,8 +138,16 @@ class Ranks:
             raise DataError("some ranks have fewer batches than others: give all the same data")
         start = int(counts[: self.communicator.rank].sum())
         total = int(counts[:-1].sum())
-        with using(self.communicator), random.shard(start, count, total):
-            yield int(counts[-1])
+        try:
+            with using(self.communicator), random.shard(start, count, total):
+                yield int(counts[-1])
+        except Exception as error:
+            if count == 0:
+                error.add_note(
+                    f"rank {self.communicator.rank} has none of the {total} examples of this "
+                    "batch: model and loss are called with 0 examples, as in x.flatten(1)"
+                )
+            raise
 
     def end(self) -> None:
         """Tell the other ranks that this one has no more batches in this epoch.
@@ -159,16 +165,22 @@ class Ranks:
 
     # -- the model ------------------------------------------------------------------------------
 
-    def start(self, model: Module, loader: DataLoader, settings: Mapping[str, str]) -> None:
-        """Check that all ranks train the same, and give all the weights of rank 0.
+    def start(
+        self,
+        model: Module,
+        loader: DataLoader,
+        settings: Mapping[str, str] = {},
+        validation: DataLoader | None = None,
+    ) -> None:
+        """Check that all ranks have the same data, and give all the weights of rank 0.
 
         Parameters
         ----------
         model
             Its parameters and buffers, and the state of the library's random generator, become
             those of rank 0.
-        loader
-            The training data.
+        loader, validation
+            The training data, and those of the validation.
         settings
             Descriptions of what must be alike, by name.
 
@@ -182,15 +194,14 @@ class Ranks:
         order = {k: v for k, v in loader.state_dict().items() if k not in ("epoch", "start")}
         own = {**settings, "data": fingerprint.of_data(loader.dataset)}
         own["settings of the loader"] = str(order)
+        if validation is not None:
+            own["validation data"] = fingerprint.of_data(validation.dataset)
         self._compare(own, "give all ranks the same data and settings")
-        for flat in flats([*model.parameters(), *model.buffers()]):
-            flat.load()
-            self.communicator.broadcast(flat.array)
-            flat.store()
+        broadcast(self.communicator, [*model.parameters(), *model.buffers()])
         random.set_state(self.communicator.share(random.get_state()))
 
     def check_weights(self, model: Module) -> None:
-        """Check that all ranks still have the same weights and random state.
+        """Check that all ranks have the same weights and random state.
 
         Raises
         ------
@@ -209,7 +220,8 @@ class Ranks:
         for name in own:
             ranks: dict[str, list[int]] = {}
             for rank, described in enumerate(everyone):
-                ranks.setdefault(str(described.get(name)), []).append(rank)
+                value = _ADDRESS.sub("", str(described.get(name)))
+                ranks.setdefault(value, []).append(rank)
             if len(ranks) > 1:
                 usual, *others = sorted(ranks, key=lambda value: (-len(ranks[value]), ranks[value]))
                 found = "; ".join(f"{_listed(ranks[v])} {_short(v)}" for v in (usual, *others))
@@ -255,12 +267,13 @@ class Ranks:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """A context in which rank 0 does something that the others do not."""
-        self.is_alone, state = True, random.get_state()
+        communicator, state = self.communicator, random.get_state()
+        self.communicator = SINGLE
         try:
             with using(SINGLE):
                 yield
         finally:
-            self.is_alone = False
+            self.communicator = communicator
             random.set_state(state)
 
     def merged(self, totals: Totals) -> Totals:

@@ -54,6 +54,14 @@ def flats(tensors: Iterable[Tensor]) -> list[Flat]:
     return [Flat(group, dtype) for dtype, group in by_dtype.items()]
 
 
+def broadcast(communicator: Communicator, tensors: Iterable[Tensor]) -> None:
+    """Replace the tensors by those of rank 0."""
+    for flat in flats(tensors):
+        flat.load()
+        communicator.broadcast(flat.array)
+        flat.store()
+
+
 class _Bucket(Flat):
     """The gradients of some parameters; ``extra`` counts, for each, the ranks that have one."""
 
@@ -95,7 +103,7 @@ class Reducer:
     communicator
         That of the ranks; they must have the same parameters in the same order.
     params
-        Leaves, in the order in which the model uses them.
+        Leaves, in the order in which the model uses them; they become those of rank 0.
     averaged
         Arrays that are replaced by their means over the ranks, such as running statistics.
     compression
@@ -113,7 +121,6 @@ class Reducer:
         bucket_size: int = BUCKET,
     ) -> None:
         self.communicator = communicator
-        self.bytes = 0  # sent so far
         self._buckets: list[_Bucket] = []
         self._places: dict[int, tuple[_Bucket, int]] = {}
         group: list[Tensor] = []
@@ -132,6 +139,7 @@ class Reducer:
             for param in bucket.tensors
         ]
         self._means = flats(averaged)
+        broadcast(communicator, (p for bucket in self._buckets for p in bucket.tensors))
         self._is_started = False
         self._works: list[Work] = []
         self._sent = 0  # buckets
@@ -173,7 +181,6 @@ class Reducer:
 
     def _send(self, flat: Flat) -> None:
         self._works.append(self.communicator.start_all_reduce(flat.array))
-        self.bytes += flat.array.nbytes
 
     def finish(self) -> None:
         """Send what is left, wait, and set the gradients to the sums."""

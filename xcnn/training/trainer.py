@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from .. import backends, optim, random
@@ -258,9 +259,10 @@ class Trainer:
         self._use(callbacks, progress, terminate_on_nan)
         self.loader = loader = self.ranks.shard(loader)
         self.validation = validation
-        self.ranks.start(self.model, loader, self._settings(epochs))
+        self.ranks.start(self.model, loader, self._settings(epochs), validation)
         self.is_resuming = resume is not None
-        self.resumed_from = None if resume is None else self.ranks.from_main(lambda: newest(resume))
+        found = resume is not None and self.ranks.from_main(lambda: str(newest(resume) or ""))
+        self.resumed_from = Path(found) if found else None
         if self.resumed_from is not None:
             try:
                 self.load(self.resumed_from)
@@ -296,7 +298,7 @@ class Trainer:
         try:
             self._call("on_fit_start")
             self._load_callbacks()
-            while len(self.history) < self.epochs and not (self._must_stop() or self._finished):
+            while len(self.history) < self.epochs and not (self.must_stop() or self._finished):
                 self._run_epoch(loader, validation)
         except BaseException:
             self._totals, self.batch, self.seconds = None, 0, 0.0  # the next fit repeats it
@@ -313,8 +315,8 @@ class Trainer:
         """
         self.is_stopping, self._finished = True, finished
 
-    def _must_stop(self) -> bool:
-        """Whether :meth:`stop` was called, on any rank: all of them find the same."""
+    def must_stop(self) -> bool:
+        """Whether :meth:`stop` was called, on any rank; all ranks must call it."""
         stopping, finished = self.ranks.sums(self.is_stopping, self.is_stopping and self._finished)
         if stopping and self.ranks.size > 1:
             self.is_stopping, self._finished = True, finished > 0
@@ -445,7 +447,7 @@ class Trainer:
                     self._step()
                 self.seconds = time.perf_counter() - start
                 self._call("on_batch_end", step)
-                if self._must_stop() and self.is_between_steps:
+                if self.must_stop() and self.is_between_steps:
                     return
             self.ranks.end()
             if self._accumulated:  # of a loader without a length
@@ -581,7 +583,14 @@ class Trainer:
         ------
         OSError
             The file cannot be written; an existing file is left unchanged.
+        ArgumentError
+            Called on one rank only, by a callback, in the middle of an epoch.
         """
+        if self.ranks.is_alone and self.ranks.size > 1 and self.is_interrupted:
+            raise ArgumentError(
+                "save: in the middle of an epoch all ranks have sums to save: call it in a "
+                "callback without main_only"
+            )
         parts = state.parts(self.state_dict())
         self.ranks.from_main(lambda: write_atomically(path, parts))
 
@@ -707,6 +716,7 @@ class Trainer:
         """
         self._require_optimizer()
         loader = self.ranks.shard(batches.to_train("find_lr", x, y, batch_size, True, seed))
+        self.ranks.start(self.model, loader)
         return find_lr(self, loader, start, end, steps)
 
     @contextmanager
@@ -743,6 +753,7 @@ class Trainer:
             name. NaN if there are no examples.
         """
         loader = batches.as_loader(x, y, batch_size)
+        self.ranks.start(self.model, loader)
         with self._compute_context():
             return self._evaluate(loader) or {}
 
@@ -752,11 +763,11 @@ class Trainer:
             for number, ((host_x, labels), (x, y)) in enumerate(loaded):
                 if number == 0:
                     self._look_at(host_x)
-                totals.add(self._forward(x, y, labels))
-                if stoppable and self.is_stopping:
-                    break
-        if stoppable and self._must_stop():
-            return None
+                with self.ranks.part(x, y):
+                    totals.add(self._forward(x, y, labels))
+                if stoppable and self.must_stop():
+                    return None
+            self.ranks.end()
         totals = self.ranks.merged(totals)
         return {"loss": totals.loss(), "accuracy": totals.accuracy(), **totals.values("")}
 
@@ -793,7 +804,7 @@ class Trainer:
 
     def _look_at(self, x: Any) -> None:
         """Warn once about pictures that are not scaled; given the first batch only."""
-        if not self._warned:
+        if self.is_main and not self._warned:
             self._warned = batches.warn_if_unscaled(x)
 
     def _prediction(self, x: Any) -> Any:
@@ -891,7 +902,7 @@ class Trainer:
         """Register the callbacks of a fit, in their order."""
         used = [as_callback(value) for value in check_list("callbacks", callbacks, "callbacks")]
         if check_flag("progress", progress) and not any(isinstance(c, ProgressBar) for c in used):
-            used.append(ProgressBar())
+            used.append(ProgressBar(log=self.ranks.size > 1))  # mpiexec's output is a pipe
         if check_flag("terminate_on_nan", terminate_on_nan) and not any(
             isinstance(c, TerminateOnNaN) for c in used
         ):

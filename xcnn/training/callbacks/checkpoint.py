@@ -180,9 +180,9 @@ class ModelCheckpoint(Callback):
             if self._best is not None and self._best.improved(trainer, epoch):
                 value = {"epoch": str(epoch.epoch), self._best.monitor: repr(self._best.best)}
                 written[BEST] = serialize.model_parts(trainer.model, value)
-        is_last = epoch.epoch >= trainer.epochs or trainer.ranks.any(trainer.is_stopping)
+        is_last = trainer.must_stop() or epoch.epoch >= trainer.epochs
         self.write(trainer, written, is_last or self._is_due(trainer))
-        if trainer.is_stopping:  # since then
+        if trainer.must_stop():  # since then
             self.write(trainer)
 
     def write(
