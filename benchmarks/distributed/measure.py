@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import os
 import shutil
 import statistics
@@ -247,8 +248,9 @@ def communication(blocks: dict[str, Any], cost: tuple[float, float], ranks: int)
     none, after, during = (blocks[way]["seconds"] for way in ("none", "after", "overlap"))
     (longest,), bounds = modelled["after"], modelled["overlap"][::-1]
     values = " to ".join(f"{(longest - s) / (longest - none):.0%}" for s in bounds)
-    share = (after - during) / (after - none)
-    yield f"    {'hidden behind backward':<34}{share:>8.0%}  {values}"
+    share = (after - during) / (after - none) if after > 1.1 * none else math.nan
+    shown = "unclear" if math.isnan(share) else f"{share:.0%}"  # too short against the noise
+    yield f"    {'hidden behind backward':<34}{shown:>8}  {values}"
     sizes, gradients = blocks["overlap"]["bytes"], blocks["gradients"]
     wire = blocks["overlap"]["wire"] / (2 * (ranks - 1) / ranks * gradients)
     seen = f"; on the wire {wire:.3f} of the theory" if wire > 0.5 else ""
