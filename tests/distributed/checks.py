@@ -4,6 +4,8 @@ import io
 import os
 import pathlib
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -141,6 +143,21 @@ def check_different_calls_are_noticed(ranks):
     with pytest.raises(errors.CommunicationError, match=r"different collective calls.*rank 1: \d+"):
         ranks.barrier()
     ranks._signature = signature
+
+
+def check_two_threads_are_refused(ranks):
+    if ranks.rank == 0:
+        thread = threading.Thread(target=ranks.barrier)
+        thread.start()
+        time.sleep(0.1)
+        with pytest.raises(errors.CommunicationError, match="two threads of rank 0"):
+            ranks.share(1)
+        ranks._notices.tell("go")
+        thread.join()
+    else:
+        while not ranks._notices.told():
+            time.sleep(0.01)
+        ranks.barrier()
 
 
 def check_gpu_arrays(ranks):

@@ -110,7 +110,7 @@ def launched() -> int:
 
 def _detect() -> Launch | None:
     """How this process was started; a program that a rank of mpiexec started is on its own."""
-    variables = os.environ
+    variables = dict(os.environ)
     if "PMI_FD" in variables and not _is_socket(variables["PMI_FD"]):
         inherited = ("PMI_", "MPI_LOCAL")
         variables = {k: v for k, v in variables.items() if not k.startswith(inherited)}
