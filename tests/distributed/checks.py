@@ -5,6 +5,8 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
+import time
 import zlib
 
 import numpy as np
@@ -163,6 +165,21 @@ def check_a_reducer_begins_with_the_weights_of_rank_0(ranks):
     reducer = distributed.Reducer(ranks, weights)
     assert all((weight.numpy() == 1).all() for weight in weights)
     reducer.close()
+
+
+def check_two_threads_are_refused(ranks):
+    if ranks.rank == 0:
+        thread = threading.Thread(target=ranks.barrier)
+        thread.start()
+        time.sleep(0.1)
+        with pytest.raises(errors.CommunicationError, match="two threads of rank 0"):
+            ranks.share(1)
+        ranks._notices.tell("go")
+        thread.join()
+    else:
+        while not ranks._notices.told():
+            time.sleep(0.01)
+        ranks.barrier()
 
 
 def check_gpu_arrays(ranks):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -101,7 +101,7 @@ def launched() -> int:
 
 def _detect() -> environment.Launch | None:
     """How this process was started; a program that a rank of mpiexec started is on its own."""
-    variables: Mapping[str, str] = os.environ
+    variables = dict(os.environ)
     if "PMI_FD" in variables and not _is_socket(variables["PMI_FD"]):
         inherited = ("PMI_", "MPI_LOCAL")
         variables = {k: v for k, v in variables.items() if not k.startswith(inherited)}

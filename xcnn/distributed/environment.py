@@ -95,8 +95,8 @@ def _of_slurm(variables: Mapping[str, str]) -> Launch:
         variables.get("SLURM_STEP_NODELIST", variables.get("SLURM_LAUNCH_NODE_IPADDR", ""))
     )
     # the same on all ranks, and another for each job and step
-    numbers = "SLURM_JOB_ID", "SLURM_STEP_ID"
-    job, step = _numbers(dict.fromkeys(numbers, "0") | dict(variables), numbers)
+    of_job = "SLURM_JOB_ID", "SLURM_STEP_ID"
+    job, step = _numbers(dict.fromkeys(of_job, "0") | dict(variables), of_job)
     default = {"MASTER_PORT": str(20000 + (job * 16 + step) % 10000)}
     (port,) = _numbers(default | dict(variables), ["MASTER_PORT"])
     return _checked("srun", [rank, size, local_rank, local_size], host, _checked_port(port))

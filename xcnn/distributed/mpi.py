@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -132,6 +133,7 @@ class MPICommunicator(Communicator):
         self._works: deque[_Work] = deque()
         self._counts = dict.fromkeys(("all-reduce", "broadcast", "gather", "share", "barrier"), 0)
         self._signature = 0  # of the calls so far
+        self._lock = threading.RLock()
         self._notices = _Notices(world.Dup(), MPI, store)
         self.watch = Watch(self._notices, timeout)
         self.fail = self.watch.fail  # type: ignore[method-assign]
@@ -257,11 +259,26 @@ class MPICommunicator(Communicator):
     # -- progress
 
     def _start(self, name: str, steps: Steps) -> _Work:
-        self._counts[name] += 1
-        work = _Work(self, f"{name} number {self._counts[name]}", sum(self._counts.values()), steps)
-        self._works.append(work)
-        self._advance()
+        with self._one_thread():
+            self._counts[name] += 1
+            number = sum(self._counts.values())
+            work = _Work(self, f"{name} number {self._counts[name]}", number, steps)
+            self._works.append(work)
+            self._advance()
         return work
+
+    @contextmanager
+    def _one_thread(self) -> Iterator[None]:
+        """Two would make their calls in another order on each rank."""
+        if not self._lock.acquire(blocking=False):
+            raise CommunicationError(
+                f"two threads of rank {self.rank} make collective calls at the same time: make "
+                "all from one thread, since their order must be the same on all ranks"
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _advance(self) -> None:
         """Go on with all calls under way; MPI wants them posted in the same order on all ranks."""
@@ -333,7 +350,8 @@ class _Work(Work):
             ) from error
 
     def wait(self) -> Any:
-        self._owner.complete(self)
+        with self._owner._one_thread():
+            self._owner.complete(self)
         return self._result
 
 
