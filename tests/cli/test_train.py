@@ -97,6 +97,8 @@ def test_the_config(run):
         "best": None,
         "log": [],
         "report": False,
+        "sync_batch_norm": False,
+        "compression": None,
     }
     assert repr(xcnn.load("run/model.safetensors")).splitlines()[1] == "  (0): Conv2d(1, 16, 3)"
 
