@@ -177,6 +177,9 @@ class Backend:
         """Bytes ``used`` by arrays and ``total`` on the device, where known."""
         return {}
 
+    def limit_threads(self, count: int) -> None:
+        """Use at most ``count`` threads of the host, also in BLAS; a GPU needs none."""
+
     def limit_memory(self, size: int) -> None:
         """Limit arrays to ``size`` bytes on the device, and im2col columns to an eighth of that.
 

@@ -202,6 +202,7 @@ def split_roots(root: str | os.PathLike[str]) -> tuple[Path, Path | None]:
 
 def open_folder(root: str | os.PathLike[str], **settings: Any) -> ImageFolder | ShardFolder:
     """The images of a folder: a :class:`ShardFolder` if it has shards, or an image folder."""
+    root = check_path("root", root)
     is_pattern = not os.path.isdir(root) and any(sign in Path(root).name for sign in "*{")
     is_shards = is_pattern or bool(shards_in(root))
     return ShardFolder(root, **settings) if is_shards else ImageFolder(root, **settings)

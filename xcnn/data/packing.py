@@ -85,7 +85,7 @@ def pack(
     check_int("shard_size", shard_size)
     most = check_int("shard_items", 2**62 if shard_items is None else shard_items)
     check_int("seed", seed, 0)
-    out = Path(check_path("out", out)).resolve()
+    source, out = check_path("source", source), Path(check_path("out", out)).resolve()
     partial = out.with_name(f"{out.name}.partial")
     if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
         raise ArgumentError(f"{out} is there already: expected a new or an empty folder")

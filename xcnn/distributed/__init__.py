@@ -127,7 +127,6 @@ def _divide(communicator: Communicator) -> None:
     diagnosis.check_same(identities)
     if not any(name in os.environ for name in _THREADS):
         cpu, mine = backends.get("cpu"), len(identities[communicator.rank]["cores"])
-        if isinstance(cpu, backends.CpuBackend):
-            cpu.limit_threads(max(1, mine // diagnosis.sharing(identities, communicator.rank)))
+        cpu.limit_threads(max(1, mine // diagnosis.sharing(identities, communicator.rank)))
     if device() != "cpu":
         backends.set_cuda(device())

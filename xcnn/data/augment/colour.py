@@ -114,7 +114,9 @@ def brightness(xp: Any, x: Array, factors: Array, highest: float) -> Array:
 
 def contrast(xp: Any, x: Array, factors: Array, highest: float) -> Array:
     """Blend with the mean grey value: 0 gives that, 1 the image."""
-    grey = xp.ascontiguousarray(_grey(x).reshape(-1, x.shape[-1]).T)  # any batch adds in one order
+    grey = _grey(x)
+    rows = grey.reshape(grey.shape[0] * grey.shape[1], x.shape[-1])
+    grey = xp.ascontiguousarray(rows.T)  # in which any batch adds in one order
     return xp.clip(x * factors + (1 - factors) * grey.mean(axis=1), 0, highest)
 
 
