@@ -80,14 +80,12 @@ def pytest_cmdline_main(config):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
-    """Collect the tests without looking for garbage among them, then or later."""
+    """Collect the tests without looking for garbage among them."""
     gc.disable()
     try:
         return (yield)
     finally:
         gc.enable()
-        gc.collect()
-        gc.freeze()
 
 
 LARGE = 24  # tests per function
