@@ -5,6 +5,7 @@ holds. All of them run, in their order, in one call of mpiexec, which takes a se
 """
 
 import contextlib
+import fcntl
 import importlib
 import importlib.util
 import json
@@ -27,13 +28,24 @@ if importlib.util.find_spec("mpi4py") is None:
     REASON = "needs: pip install mpi4py mpich"
 
 
-def run(module, ranks, timeout=60, **settings):
+def run_once(folder, module, ranks, **settings):
+    """:func:`run` in one of pytest's processes, for all: more ranks than cores are slow."""
+    with open(folder / f"{ranks}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        path = folder / f"{ranks}.json"
+        if not path.exists():
+            path.write_text(json.dumps(run(module, ranks, **settings)))
+        return json.loads(path.read_text())
+
+
+def run(module, ranks, timeout=60, checks=(), **settings):
     """The values of each check of a module, a list by rank, by the name of the check.
 
-    Fails with the tracebacks of all ranks if a check raised an error.
+    ``checks`` are the names of those to run; by default all. Fails with the tracebacks of all ranks
+    if a check raised an error.
     """
     with tempfile.TemporaryDirectory() as folder:
-        arguments = ["-m", __name__, module, folder]
+        arguments = ["-m", __name__, module, folder, *checks]
         process = mpiexec(ranks, *arguments, timeout=timeout, **settings)
         outcomes = {}  # by check and rank
         for rank in range(ranks):
@@ -96,14 +108,14 @@ def finish(process, timeout):
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
-def _main(module, folder):
+def _main(module, folder, *names):
     from xcnn import distributed
 
     ranks = distributed.init("mpi", timeout=20)
     checks = importlib.import_module(module)
     with open(pathlib.Path(folder, f"{ranks.rank}.jsonl"), "w", encoding="utf-8") as file:
         for name, check in vars(checks).items():
-            if name.startswith("check_"):
+            if name in names or (name.startswith("check_") and not names):
                 try:
                     outcome = {"value": check(ranks)}
                 except Exception:
