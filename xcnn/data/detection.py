@@ -12,12 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import COLOURS, check_choice, check_code, check_int, check_path, check_texts, pair
+from ..checks import check_choice, check_path, check_texts
 from ..errors import DataError
 from .annotations import Picture, class_names, read_coco, read_voc, shown
 from .dataset import Dataset, Subset
 from .folder import absolute, check_distinct, held_out, limited_splits
-from .images import DECODERS, ON_ERROR, SKIP, THREADS, image_size, read_image, read_images
+from .images import (
+    DECODERS,
+    ON_ERROR,
+    SKIP,
+    check_reading,
+    image_size,
+    read_image,
+    read_images,
+)
 from .splits import DataSplits
 
 _TESTS = ("test", "val", "valid", "validation")  # in the order in which they are looked for
@@ -54,9 +62,7 @@ class DetectionDataset(Dataset):
         on_error: str,
         threads: int | None = None,
     ) -> None:
-        check_choice("on_error", on_error, ON_ERROR)
-        self.shape = (check_code("channels", channels, COLOURS), *pair(size, "size"))
-        self.threads = THREADS if threads is None else check_int("threads", threads)
+        self.shape, self.threads = check_reading(channels, size, on_error, threads)
         self.classes, self.target_paths, self._source = classes, files, source
         check = partial(_check, shape=self.shape if on_error == "skip" else None)
         checked = DECODERS.run(check, pictures, self.threads)

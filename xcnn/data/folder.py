@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import COLOURS, check_choice, check_code, check_int, check_path, check_texts, pair
+from ..checks import check_path, check_texts, pair
 from ..errors import DataError
 from .dataset import Batch, Dataset, Subset
-from .images import ON_ERROR, SKIP, THREADS, read_image, read_images, readable
+from .images import SKIP, check_reading, read_image, read_images, readable
 from .shard_index import shards_in
 from .shards import ShardFolder
 from .splits import DataSplits, stratified_split, subsample
@@ -89,10 +89,8 @@ class ImageFolder(Dataset):
         threads: int | None = None,
         labelled: bool = True,
     ) -> None:
-        check_choice("on_error", on_error, ON_ERROR)
         self.root = check_path("root", root)
-        self.shape = (check_code("channels", channels, COLOURS), *pair(size, "size"))
-        self.threads = THREADS if threads is None else check_int("threads", threads)
+        self.shape, self.threads = check_reading(channels, size, on_error, threads)
         classes = None if classes is None else check_texts("classes", classes)
         folders = _class_folders(Path(root), classes, labelled)
         self.classes = (list(folders) if classes is None else classes) if labelled else []

@@ -14,7 +14,17 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..checks import Pair, are_ints, check_flag, check_path
+from ..checks import (
+    COLOURS,
+    Pair,
+    are_ints,
+    check_choice,
+    check_code,
+    check_flag,
+    check_int,
+    check_path,
+    pair,
+)
 from ..errors import ArgumentError, DataError, missing_package
 from ..files import open_file, reading
 from ..threads import Pool
@@ -29,6 +39,21 @@ SKIP = 'leave such files out: on_error="skip", xcnn train --skip-unreadable'
 _ORIENTATION = 0x0112  # in the metadata of a photograph; from 5 on, height and width are swapped
 _SMALL = 60_000_000  # bytes of decoded pixels, 15 megapixels in colour, that any file may have
 _RATIO = 128  # decoded bytes per byte of a larger file; photographs have 4 to 60
+
+
+def check_reading(
+    channels: int, size: int | tuple[int, int], on_error: str, threads: int | None
+) -> tuple[tuple[int, int, int], int]:
+    """(C, H, W) of the images of a dataset, and the number of threads that read them.
+
+    Raises
+    ------
+    ArgumentError
+        An argument is invalid.
+    """
+    check_choice("on_error", on_error, ON_ERROR)
+    shape = (check_code("channels", channels, COLOURS), *pair(size, "size"))
+    return shape, THREADS if threads is None else check_int("threads", threads)
 
 
 def read_image(

@@ -12,10 +12,6 @@ from typing import Any
 import numpy as np
 
 from ..checks import (
-    COLOURS,
-    check_choice,
-    check_code,
-    check_int,
     check_path,
     check_size,
     check_texts,
@@ -35,9 +31,8 @@ from .folder import (
 )
 from .images import (
     DECODERS,
-    ON_ERROR,
     SKIP,
-    THREADS,
+    check_reading,
     image_size,
     import_pillow,
     open_pillow,
@@ -108,10 +103,8 @@ class MaskFolder(Dataset):
         threads: int | None = None,
         names: Sequence[str] | None = None,
     ) -> None:
-        check_choice("on_error", on_error, ON_ERROR)
         self.root = check_path("root", root)
-        self.shape = (check_code("channels", channels, COLOURS), *pair(size, "size"))
-        self.threads = THREADS if threads is None else check_int("threads", threads)
+        self.shape, self.threads = check_reading(channels, size, on_error, threads)
         is_pets = Path(root, _PETS).is_dir()
         self._first = int(is_pets)  # the value of the first class
         folder = Path(root, _PETS if is_pets else "masks")

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import COLOURS, check_choice, check_code, check_int, check_path, check_texts, pair
+from ..checks import check_path, check_texts
 from ..errors import DataError
 from ..files import read_json, reading
 from .dataset import Batch, Dataset
-from .images import ON_ERROR, SKIP, THREADS, decode_image, read_images, readable
+from .images import SKIP, check_reading, decode_image, read_images, readable
 from .shard_index import FORMATS, INDEX, open_index, shards_in
 
 CLASSES = "classes.json"
@@ -94,10 +94,8 @@ class ShardFolder(Dataset):
         threads: int | None = None,
         labelled: bool = True,
     ) -> None:
-        check_choice("on_error", on_error, ON_ERROR)
         self.root = check_path("root", root)
-        self.shape = (check_code("channels", channels, COLOURS), *pair(size, "size"))
-        self.threads = THREADS if threads is None else check_int("threads", threads)
+        self.shape, self.threads = check_reading(channels, size, on_error, threads)
         folder, names = _select(self.root)
         self.paths = self.target_paths = [str(folder / name) for name in names]
         shards, columns = open_index(folder)
