@@ -73,6 +73,13 @@ class Communicator:
         raise SystemExit(status)
 
 
+def name_ranks(ranks: list[int], most: int | None = None) -> str:
+    """``"rank 2"`` or ``"ranks 1, 2"``; of more than ``most``, only so many."""
+    text = f"rank{'s'[: len(ranks) > 1]} {', '.join(map(str, ranks[:most]))}"
+    left = 0 if most is None else len(ranks) - most
+    return f"{text} and {left} more" if left > 0 else text
+
+
 SINGLE = Communicator()
 _current = SINGLE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,18 @@ def of_arrays(named: Mapping[str, Array]) -> str:
             yield host.reshape(-1).view("uint8") if host.dtype.kind != "O" else repr(host).encode()
 
     return _digest(parts())
+
+
+def differences(
+    described: Sequence[Mapping[str, str]],
+) -> Iterator[tuple[str, dict[str, list[int]]]]:
+    """Name, and ranks by value, of each entry that is not the same in the descriptions of all."""
+    for name in dict.fromkeys(name for one in described for name in one):
+        ranks: dict[str, list[int]] = {}
+        for rank, one in enumerate(described):
+            ranks.setdefault(one.get(name, "missing"), []).append(rank)
+        if len(ranks) > 1:
+            yield name, ranks
 
 
 def _digest(contents: Iterator[Any]) -> str:

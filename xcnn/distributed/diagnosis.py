@@ -43,18 +43,15 @@ def check_same(identities: list[dict[str, Any]]) -> None:
     CommunicationError
         They differ.
     """
-    for name in sorted({name for one in identities for name in one["same"]}):
-        found = [one["same"].get(name, "missing") for one in identities]
-        if len({*found}) > 1:
-            texts = [
-                f"{value} on rank {rank} ({identities[rank]['machine']})"
-                for rank, value in enumerate(found)
-                if value not in found[:rank]
-            ]
-            raise CommunicationError(
-                f"the ranks have different versions of {name}: {', '.join(texts)}; "
-                "install the same on all machines, or start all from one shared folder"
-            )
+    for name, ranks in fingerprint.differences([one["same"] for one in identities]):
+        texts = [
+            f"{value} on rank {first} ({identities[first]['machine']})"
+            for value, (first, *_) in ranks.items()
+        ]
+        raise CommunicationError(
+            f"the ranks have different versions of {name}: {', '.join(texts)}; "
+            "install the same on all machines, or start all from one shared folder"
+        )
 
 
 def sharing(identities: list[dict[str, Any]], rank: int) -> int:

@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, NoReturn, Protocol
 
-from ..communicator import SINGLE, set_current
+from ..communicator import SINGLE, name_ranks, set_current
 from .store import Store
 
 _POLITE = 0.5  # seconds in which a rank looks for failures of lower ranks before it prints
@@ -190,11 +190,6 @@ def ending_after(timeout: float) -> Iterator[None]:
         yield
     finally:
         faulthandler.cancel_dump_traceback_later()
-
-
-def name_ranks(ranks: list[int]) -> str:
-    """``"rank 2"`` or ``"ranks 1, 2"``."""
-    return f"rank{'s'[: len(ranks) > 1]} {', '.join(map(str, ranks))}"
 
 
 def complain(text: str) -> None:

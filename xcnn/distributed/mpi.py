@@ -174,10 +174,7 @@ class MPICommunicator(Communicator):
         mirror.restore()
 
     def _sum_half(self, values: Array, tag: int) -> Steps:
-        """Each rank sums a share in float32, which is rounded once; MPI has no float16.
-
-        Twice as fast as an operation of our own that MPI calls, and each sum is rounded once.
-        """
+        """Each rank sums a share in float32, which is rounded once; MPI has no float16."""
         bounds = [rank * len(values) // self.size for rank in range(self.size + 1)]
         shares = [values[a:b].view("uint8") for a, b in pairwise(bounds)]
         mine = values[bounds[self.rank] : bounds[self.rank + 1]]

@@ -11,7 +11,7 @@ from typing import Any
 from .. import backends, threads
 from ..arrays import Array
 from ..backends import nccl
-from ..communicator import Communicator, Work
+from ..communicator import Communicator, Work, name_ranks
 from ..errors import DeviceError
 from . import mpi
 from .environment import Launch
@@ -157,10 +157,10 @@ def _check(found: list[dict[str, Any]]) -> None:
             )
     gpu, users = Counter(one["gpu"] for one in found).most_common(1)[0]
     if users > 1:
-        ranks = [str(rank) for rank, one in enumerate(found) if one["gpu"] == gpu]
+        ranks = name_ranks([rank for rank, one in enumerate(found) if one["gpu"] == gpu])
         raise DeviceError(
-            f"ranks {', '.join(ranks)} use the same GPU, but NCCL needs one for each: start as "
-            'many processes on a machine as it has GPUs, or use engine="mpi"'
+            f"{ranks} use the same GPU, but NCCL needs one for each: start as many processes on a "
+            'machine as it has GPUs, or use engine="mpi"'
         )
     versions = sorted({one["version"] for one in found})
     if len(versions) > 1:

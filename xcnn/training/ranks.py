@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import backends, fingerprint, random
 from ..checks import check_choice
-from ..communicator import SINGLE, Communicator, current, using
+from ..communicator import SINGLE, Communicator, current, name_ranks, using
 from ..data import DataLoader, arrays_of
 from ..errors import ArgumentError, CommunicationError, DataError
 from ..nn import Module
@@ -216,16 +216,11 @@ class Ranks:
             self._compare(found, advice)
 
     def _compare(self, own: dict[str, str], advice: str) -> None:
-        everyone = self.communicator.gather(own)
-        for name in own:
-            ranks: dict[str, list[int]] = {}
-            for rank, described in enumerate(everyone):
-                value = _ADDRESS.sub("", str(described.get(name)))
-                ranks.setdefault(value, []).append(rank)
-            if len(ranks) > 1:
-                usual, *others = sorted(ranks, key=lambda value: (-len(ranks[value]), ranks[value]))
-                found = "; ".join(f"{_listed(ranks[v])} {_short(v)}" for v in (usual, *others))
-                raise CommunicationError(f"the ranks differ in the {name}: {found}: {advice}")
+        own = {name: _ADDRESS.sub("", value) for name, value in own.items()}
+        for name, ranks in fingerprint.differences(self.communicator.gather(own)):
+            usual_first = sorted(ranks.items(), key=lambda item: (-len(item[1]), item[1]))
+            found = "; ".join(f"{name_ranks(r, _SHOWN)}: {_short(v)}" for v, r in usual_first)
+            raise CommunicationError(f"the ranks differ in the {name}: {found}: {advice}")
 
     def start_reduce(self, model: Module, optimizer: Optimizer) -> None:
         """Send gradients while the next backward goes on, the last one of a step."""
@@ -302,11 +297,6 @@ class Ranks:
 def _statistics(model: Module) -> list[Tensor]:
     """The buffers that batches change differently on each rank, such as running means."""
     return [buffer for buffer in model.buffers() if buffer.dtype.kind == "f"]
-
-
-def _listed(ranks: list[int]) -> str:
-    name = f"rank{'s' * (len(ranks) > 1)} " + ", ".join(map(str, ranks[:_SHOWN]))
-    return name + (f" and {len(ranks) - _SHOWN} more" if len(ranks) > _SHOWN else "") + ":"
 
 
 def _short(value: str) -> str:
